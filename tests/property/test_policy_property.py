@@ -1,0 +1,246 @@
+"""
+What holds for every policy and every text. `jail.policy`, `jail.document`, `jail.units`.
+"""
+
+import string
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jail.document import MAX_DOCUMENT_BYTES, parse_document
+from jail.errors import PolicyError
+from jail.guarantee import GUARANTEES
+from jail.policy import Policy, PolicyPath
+from jail.profile import parse_policy
+from jail.units import MAX_BYTES, MAX_SECONDS, parse_bytes, parse_seconds, render_bytes, render_seconds
+
+# Letters that something treats specially. What TOML can hold and the kernel takes: no surrogates, no NUL.
+text = st.text("aB0/.~=_-'\"\\#[]{}, \t\n\r\x01\x1b\x7f\x85\xe9\u2028\u20ac\ufeff\U0001f512", max_size=12)
+paths = st.one_of(
+    st.sampled_from(["/a", "/a/", "//a", "/a/b", "a", "./a", "~/a", "/a/../b"]),
+    text.filter(bool).filter(lambda path: not path.startswith("~")),
+)
+rules = st.builds(PolicyPath, paths, st.booleans(), st.none() | st.sampled_from(["/", "/b", "/b/c "]))
+names = text.filter(lambda name: name and "=" not in name)
+syscalls = st.sampled_from(["read", "bpf", "ptrace", "_sysctl"])
+labels = st.text(string.ascii_letters + string.digits, min_size=1, max_size=20)
+counts = st.integers(1, 2**22)
+sizes = st.one_of(st.integers(1, MAX_BYTES), st.integers(1, 2**20).map(lambda n: n << 20))
+seconds = st.floats(1e-9, MAX_SECONDS)
+
+FIELDS = {
+    "description": text,
+    "read": st.lists(rules, max_size=4),
+    "write": st.lists(rules, max_size=4),
+    "deny": st.lists(rules, max_size=4),
+    "interpreter": st.booleans(),
+    "workspace": st.none() | paths,
+    "workspace_access": st.sampled_from(["read", "write"]),
+    "network": st.sampled_from(["none", "host"]),
+    "env": st.dictionaries(names, text, max_size=4),
+    "pass_env": st.lists(names, max_size=4),
+    "hostname": st.lists(labels, min_size=1, max_size=3).map(".".join),
+    "uid": st.none() | st.integers(0, 2**32 - 2),
+    "gid": st.none() | st.integers(0, 2**32 - 2),
+    "memory": st.none() | sizes,
+    "file_size": st.none() | sizes | st.just(0),
+    "scratch": st.none() | sizes,
+    "processes": st.none() | counts,
+    "open_files": st.none() | counts,
+    "timeout": st.none() | seconds,
+    "allow_syscalls": st.lists(syscalls, max_size=2),
+    "deny_syscalls": st.lists(syscalls, max_size=2),
+    "waive": st.lists(st.sampled_from(sorted(GUARANTEES)), max_size=3),
+}
+documents = st.fixed_dictionaries({}, optional=FIELDS)
+
+
+def layered(fields):
+    """
+    A policy of any fields: later lists take what earlier ones of opposite verdict hold.
+    """
+    policy = Policy()
+    for key, value in fields.items():
+        policy = policy.extend(**{key: value})
+    return policy
+
+
+policies = documents.map(layered)
+
+
+@given(policies)
+def test_allow_what_a_policy_holds(policy):
+    """
+    Every policy that `extend` makes is one that validation takes, and takes unchanged.
+    """
+    assert policy == policy.replace()
+    assert hash(policy) == hash(policy.replace())
+
+
+@given(policies)
+def test_report_toml_that_reads_back(policy):
+    """
+    A policy's TOML is the policy.
+    """
+    assert policy == parse_policy(policy.to_toml())
+
+
+@given(policies, documents)
+def test_allow_extend_as_documented(parent, fields):
+    """
+    After `extend`, what the child says holds, what it does not name is the parent's, and no list says two things.
+    """
+    try:
+        child = Policy(**fields)
+    except PolicyError:
+        return  # it contradicts itself; test_policy.py
+    extended = parent.extend(**fields)
+
+    for key in ("read", "write", "deny"):
+        spellings = {path.spelling for path in getattr(extended, key)}
+        added = {path.spelling for path in getattr(child, key)}
+        elsewhere = {
+            path.spelling
+            for other in ("read", "write", "deny")
+            if other != key
+            for path in getattr(child, other)
+        }
+        assert spellings == ({path.spelling for path in getattr(parent, key)} - elsewhere) | added
+    for key in FIELDS.keys() - {
+        "read",
+        "write",
+        "deny",
+        "env",
+        "pass_env",
+        "allow_syscalls",
+        "deny_syscalls",
+        "waive",
+    }:
+        assert getattr(extended, key) == getattr(child if key in fields else parent, key)
+    assert dict(extended.env) == {**dict(parent.env), **dict(child.env)}
+
+
+@given(policies, policies, policies)
+def test_allow_extend_in_any_grouping(first, second, third):
+    """
+    A document on top of two is the same as a document on top of one, on top of another.
+    """
+
+    def fields(policy):
+        return {key: getattr(policy, key) for key in FIELDS}
+
+    def unordered(fields):  # an item that moves away and back comes last, and order means nothing
+        return {key: set(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+
+    onto_two = first.extend(**fields(second)).extend(**fields(third))
+    onto_one = first.extend(**fields(second.extend(**fields(third))))
+
+    assert unordered(fields(onto_two)) == unordered(fields(onto_one))
+
+
+@given(st.integers(0, MAX_BYTES))
+def test_report_bytes_that_read_back(count):
+    """
+    A size's text is the size.
+    """
+    assert count == parse_bytes(render_bytes(count)) == parse_bytes(count)
+
+
+@given(
+    st.floats(1e-9, MAX_SECONDS)
+    | st.integers(0, MAX_SECONDS).map(float)
+    | st.integers(1, 10**6).map(lambda n: n / 1000)
+)
+@example(0.1)
+@example(1e-9)
+@example(1 / 3)
+def test_report_seconds_that_read_back(duration):
+    """
+    A duration's text is the duration.
+    """
+    assert duration == parse_seconds(render_seconds(duration)) == parse_seconds(duration)
+    assert "e" not in render_seconds(duration)
+
+
+# Any shape at any place.
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.binary(max_size=4) | text | paths,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text | st.none(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "memry"]), anything, max_size=3))
+def test_refuse_whatever_it_is(fields):
+    """
+    Any values of any fields make a policy or a PolicyError, whose text can be printed.
+    """
+    try:
+        policy = Policy(**fields)
+    except PolicyError as exc:
+        assert str(exc).isprintable()
+    else:
+        assert policy == policy.replace()
+
+
+pieces = st.sampled_from(
+    [*"\"'\\[]{}=,.#\n\r\t -_a1\0\x7f\u20ac", '"""', "'''", "a=1\n", "[a]\n", "[[a]]\n", "'a'.", '\\"', "a={b=1}\n", "env.A='1'\n",
+     "read=['/a'", "\r\n", "1.5", "0x", "1979-05-27", "inf", "true"]
+)  # fmt: skip
+texts = st.lists(pieces, max_size=30).map("".join)
+
+
+@given(texts)
+def test_refuse_whatever_it_says(text):
+    """
+    Any text is a policy or a PolicyError that names the document.
+    """
+    try:
+        policy = parse_policy(text, source="t")
+    except PolicyError as exc:
+        assert exc.source.partition(":")[0] == "t"
+    else:
+        assert policy == parse_policy(policy.to_toml())
+
+
+@settings(max_examples=40, deadline=5000)
+@given(texts, texts.filter(bool))
+@example("a=[", "a=1,")
+@example('a="""', '\\"')
+@example("a", ".a")
+@example("[a", ".'a'")
+@example("", '"""a')
+@example('a="""', '\\"""\n')
+def test_report_long_text_soon(start, unit):
+    """
+    No repetition makes the scanner or the parser slower than in proportion: 256 KiB take half a second at most, and the
+    deadline is ten times that.
+    """
+    try:
+        parse_document((start + unit * MAX_DOCUMENT_BYTES)[:MAX_DOCUMENT_BYTES], "t")
+    except PolicyError as exc:
+        assert exc.source.startswith("t")
+
+
+gaps = st.sampled_from(["", " ", "\n", "# [x\n", "\r\n\t", "'''\n]''',", '"""\n\\""""",', "[\n],", "{a=1},"])
+
+
+@given(st.lists(st.tuples(gaps, text), max_size=6))
+def test_report_line_of_each_item(parts):
+    """
+    Each item of a list is on the line that counting the newlines before it gives, whatever lies between.
+    """
+    document, expected = "\nread = [", []
+    for gap, value in parts:
+        items = [gap] if gap.endswith(",") else []
+        document += "" if items else gap
+        for item in (
+            *items,
+            Policy(description=f"-{value}").to_toml().removeprefix("description = ").rstrip("\n") + ",",
+        ):
+            expected.append(f"t:{document.count(chr(10)) + 1}")
+            document += item
+    parsed = parse_document(document + "]\n", "t")
+
+    assert len(expected) == len(parsed.fields["read"])
+    assert expected == [parsed.locate("read", index) for index in range(len(expected))]
