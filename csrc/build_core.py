@@ -1,0 +1,27 @@
+"""
+Describes the extension `jail._core` to cffi. Read by setup.py.
+
+boundary.h is the one truth: cffi parses it, and the C compiler checks the same text against spawn.c.
+"""
+
+from pathlib import Path
+
+import cffi
+
+__all__ = ["FLAGS", "ffi"]
+
+FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"]
+
+here = Path(__file__).parent
+
+ffi = cffi.FFI()
+ffi.cdef((here / "boundary.h").read_text())
+ffi.set_source(
+    "jail._core",
+    '#include <stdint.h>\n#include "boundary.h"\n',
+    sources=["csrc/spawn.c"],
+    include_dirs=["csrc"],
+    depends=sorted(f"csrc/{header.name}" for header in here.glob("*.h")),
+    extra_compile_args=FLAGS,
+    py_limited_api=True,
+)

@@ -1,0 +1,158 @@
+/*
+ * core.h - what the rooms of jail-init share.
+ *
+ * A room is one file for one kernel concern.  Each room_ function carries out
+ * one op on the calling process, irreversibly: 0, or -errno.  It decides
+ * nothing, prints nothing and allocates nothing.
+ */
+#ifndef JAIL_CORE_H
+#define JAIL_CORE_H
+
+#include "sys.h"
+#include "boundary.h"
+
+/* What one op leaves for the next.  -1 is the only "no descriptor". */
+struct jail_state {
+	const char *data;	/* the plan's bytes: paths, link texts, filters */
+	int scratch;		/* the sandbox's own tmpfs */
+	int root;		/* the tree that will become / */
+	int ruleset;		/* Landlock's, until it is enforced */
+	uint32_t serial;	/* names on scratch */
+	int kill_is_contained;	/* kill(-1) reaches this sandbox and nothing else */
+};
+
+/* A plan whose every offset has been checked. */
+struct jail_ops {
+	const struct jail_op *setup;
+	const struct jail_op *exec;
+	uint32_t setup_ops;
+	uint32_t exec_ops;
+	const char *data;
+};
+
+/*
+ * One program that was asked for.  jail-init and the program's shepherd run in
+ * one memory and share this; what the shepherd writes is pid and ended.
+ */
+struct jail_slot {
+	uint32_t id;
+	uint32_t last;		/* the sandbox ends with this program */
+	int shepherd;		/* its pid; 0: the slot is free; -1: it was killed, and jail-init reports */
+	int pid;		/* 0 until clone(2) has written it */
+	int ended;		/* the end was reported, and pid is nobody's any more */
+	int fds[3];
+	int status;		/* where the harness listens */
+	uint64_t start_ns;
+	struct jail_state *state;
+	const struct jail_ops *ops;
+	const char *directory;
+	const char *files;
+	uint32_t n_files;
+	char **argv;
+	char **envp;
+	char *memory;		/* the shepherd's stack, then the strings above */
+	size_t memory_len;
+};
+
+#define SLOTS_MAX 1024
+struct jail_slots {
+	uint32_t used;		/* none beyond has ever been */
+	int is_over;
+	struct jail_slot slot[SLOTS_MAX];
+};
+
+static inline void close_fdp(const int *fd)
+{
+	if (*fd >= 0)
+		sys(close, *fd);
+}
+#define auto_close __attribute__((cleanup(close_fdp))) int
+
+static inline int take_fd(int *fd)
+{
+	int r = *fd;
+
+	*fd = -1;
+	return r;
+}
+
+static inline const char *op_path(const struct jail_state *state, const struct jail_op *op)
+{
+	return state->data + op->path;
+}
+
+static inline const char *op_data(const struct jail_state *state, const struct jail_op *op)
+{
+	return state->data + op->data;
+}
+
+/* plan.c, run.c */
+int plan_decode(const void *bytes, size_t len, struct jail_ops *ret_ops);
+int run_ops(struct jail_state *state, const struct jail_op *ops, uint32_t count,
+	    struct jail_event *reterr_event);
+
+/* tree.c: paths in the tree that is being built */
+int tree_open(const struct jail_state *state, const char *path);
+int tree_directory(const struct jail_state *state, const char *path, uint32_t mode);
+int tree_parent(const struct jail_state *state, const char *path, const char **ret_name);
+int tree_place(const struct jail_state *state, const char *path, int is_directory);
+int tree_is_directory(int fd);
+int tree_attach(int mount_fd, int place_fd);
+
+/* the rooms, one line per op */
+int room_userns_map(struct jail_state *state, const struct jail_op *op);
+int room_mount_private(struct jail_state *state, const struct jail_op *op);
+int room_mount_bind(struct jail_state *state, const struct jail_op *op);
+int room_mount_proc(struct jail_state *state, const struct jail_op *op);
+int room_mount_devpts(struct jail_state *state, const struct jail_op *op);
+int room_mount_overlay(struct jail_state *state, const struct jail_op *op);
+int room_mount_pivot(struct jail_state *state, const struct jail_op *op);
+int room_scratch_create(struct jail_state *state, const struct jail_op *op);
+int room_scratch_directory(struct jail_state *state, const struct jail_op *op);
+int room_scratch_symlink(struct jail_state *state, const struct jail_op *op);
+int room_scratch_writable(struct jail_state *state, const struct jail_op *op);
+int room_scratch_file(struct jail_state *state, const struct jail_op *op);
+int room_scratch_hide(struct jail_state *state, const struct jail_op *op);
+int room_net_loopback(struct jail_state *state, const struct jail_op *op);
+int room_uts_hostname(struct jail_state *state, const struct jail_op *op);
+int room_keyring_session(struct jail_state *state, const struct jail_op *op);
+int room_rlimit_set(struct jail_state *state, const struct jail_op *op);
+int room_landlock_ruleset(struct jail_state *state, const struct jail_op *op);
+int room_landlock_path(struct jail_state *state, const struct jail_op *op);
+int room_landlock_restrict(struct jail_state *state, const struct jail_op *op);
+int room_cred_capabilities(struct jail_state *state, const struct jail_op *op);
+int room_cred_no_new_privs(struct jail_state *state, const struct jail_op *op);
+int room_cred_undumpable(struct jail_state *state, const struct jail_op *op);
+int room_cred_subreaper(struct jail_state *state, const struct jail_op *op);
+int room_seccomp_load(struct jail_state *state, const struct jail_op *op);
+
+/* control.c: packets */
+struct jail_request {
+	uint32_t kind;
+	uint32_t id;
+	uint32_t len;
+	char *bytes;	/* JAIL_REQUEST_BYTES long, and as much again to work in */
+	int fds[4];
+	int n_fds;
+};
+int control_receive(struct jail_request *request);
+int control_send(int fd, const struct jail_event *event);
+void control_close_fds(struct jail_request *request);
+
+/* exec.c: one program.  shepherd.c: until it and its descendants have ended. */
+int exec_parse(const struct jail_request *request, struct jail_slot *ret_slot);
+void exec_free(struct jail_slot *slot);
+int exec_start(struct jail_slot *slot, struct jail_event *ret_event);
+int shepherd_start(struct jail_slot *slot);
+int shepherd_report(struct jail_slot *slot, int status, const void *rusage);
+uint64_t monotonic_ns(void);
+
+/* reap.c, family.c */
+struct jail_slot *reap_slot(struct jail_slots *slots);
+int reap_children(struct jail_slots *slots);
+void reap_signal(const struct jail_state *state, const struct jail_slots *slots, uint32_t id,
+		 const struct jail_signal *signal, char *work);
+void reap_everything(const struct jail_state *state);
+int family_signal(int ancestor, int signal, char *work);
+
+#endif

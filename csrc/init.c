@@ -1,0 +1,226 @@
+/*
+ * init.c - jail-init: builds the sandbox it was told to build, from inside, and is its PID 1.
+ *
+ * Theory of operation.  The harness starts us by clone3(2) and execveat(2), in
+ * fresh namespaces where the plan has some, with one descriptor: the control
+ * socket.  The first request is the plan.  We carry out its setup ops, say
+ * READY, and serve: have a shepherd start a program, pass on a signal, reap.  When
+ * the socket closes or the harness's pidfd turns readable we end, and with us
+ * everything inside: PID 1 of a pid namespace takes all of it along, and
+ * without one we are a child subreaper and kill what is left.
+ *
+ * Two ways to fail, kept apart: what the plan or a program cannot have is a
+ * FAULT to the harness; a socket that makes no sense ends the sandbox.
+ */
+#include "core.h"
+#include <asm/signal.h>
+#include <linux/fcntl.h>
+#include <linux/mman.h>
+#include <linux/poll.h>
+#include <linux/signalfd.h>
+
+#define ALL_SIGNALS (~(uint64_t)0)
+
+enum { EXIT_DONE = 0, EXIT_SETUP = 1, EXIT_PROTOCOL = 2, EXIT_KERNEL = 3 };
+
+/* gcc may emit calls to these for struct copies, even freestanding. */
+void *memcpy(void *to, const void *from, size_t n)
+{
+	char *t = to;
+	const char *f = from;
+
+	while (n--)
+		*t++ = *f++;
+	return to;
+}
+
+void *memset(void *to, int byte, size_t n)
+{
+	char *t = to;
+
+	while (n--)
+		*t++ = (char)byte;
+	return to;
+}
+
+/* Handlers do not survive execve(2), but SIG_IGN does: Python ignores SIGPIPE, and would have us do so. */
+static void default_signals(void)
+{
+	struct {
+		void *handler;
+		unsigned long flags;
+		void *restorer;
+		uint64_t mask;
+	} by_default = { 0 };
+	uint64_t all = ALL_SIGNALS;
+
+	for (int signal = 1; signal <= SIG_COUNT; signal++)
+		sys(rt_sigaction, signal, &by_default, 0, sizeof(uint64_t));
+	sys(rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
+}
+
+/* Room for a request, and as much again to work in.  Costs what is touched. */
+static char *map_request(void)
+{
+	return (char *)sys(mmap, 0, 2UL * JAIL_REQUEST_BYTES, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+static int is_error(const void *pointer)
+{
+	return (unsigned long)pointer > -4096UL;
+}
+
+static int set_up(struct jail_state *state, const struct jail_request *request, struct jail_ops *ret_ops)
+{
+	struct jail_event event = { .kind = JAIL_EVENT_READY, .phase = JAIL_PHASE_SETUP, .op = JAIL_NO_OP };
+	int r = plan_decode(request->bytes, request->len, ret_ops);
+
+	if (r < 0) {
+		event.op_kind = JAIL_STEP_MESSAGE;
+		event.err = -r;
+	} else {
+		state->data = ret_ops->data;
+		r = run_ops(state, ret_ops->setup, ret_ops->setup_ops, &event);
+	}
+	if (r < 0)
+		event.kind = JAIL_EVENT_FAULT;
+	return control_send(JAIL_CONTROL_FD, &event) < 0 ? -EPIPE : r;
+}
+
+/* A program that cannot even be tried: said on its own socket, if that came. */
+static void refuse(struct jail_request *request, int step, int r)
+{
+	struct jail_event event = {
+		.kind = JAIL_EVENT_FAULT,
+		.id = request->id,
+		.phase = JAIL_PHASE_EXEC,
+		.op = JAIL_NO_OP,
+		.op_kind = step,
+		.err = -r,
+	};
+
+	if (request->n_fds == 4)
+		control_send(request->fds[3], &event);
+	control_close_fds(request);
+}
+
+static void start(struct jail_state *state, struct jail_slots *slots, const struct jail_ops *ops,
+		  struct jail_request *request)
+{
+	struct jail_slot *slot = reap_slot(slots);
+	int r = request->n_fds == 4 ? 0 : -EBADMSG;
+
+	if (slot && r == 0)
+		r = exec_parse(request, slot);
+	if (!slot || r < 0) {
+		if (slot)
+			exec_free(slot);
+		refuse(request, slot ? JAIL_STEP_MESSAGE : JAIL_STEP_CLONE, slot ? r : -EAGAIN);
+		return;
+	}
+	slot->id = request->id;
+	slot->state = state;
+	slot->ops = ops;
+	slot->status = request->fds[3];
+	for (int i = 0; i < 3; i++)
+		slot->fds[i] = request->fds[i];
+	r = shepherd_start(slot);
+	if (r < 0) {
+		exec_free(slot);
+		refuse(request, JAIL_STEP_CLONE, r);
+	}
+	request->n_fds = 0;
+}
+
+static int answer(struct jail_state *state, struct jail_slots *slots, const struct jail_ops *ops,
+		  struct jail_request *request)
+{
+	if (request->kind == JAIL_REQUEST_EXEC) {
+		start(state, slots, ops, request);
+		return 0;
+	}
+	if (request->kind == JAIL_REQUEST_SIGNAL && request->len == sizeof(struct jail_signal)) {
+		reap_signal(state, slots, request->id, (const struct jail_signal *)(const void *)request->bytes,
+			    request->bytes + JAIL_REQUEST_BYTES);
+		return 0;
+	}
+	return -EBADMSG;
+}
+
+static int serve(struct jail_state *state, const struct jail_ops *ops, struct jail_request *request, int harness)
+{
+	struct jail_slots slots;
+	uint64_t child = 1UL << (SIGCHLD - 1);
+	auto_close ended = (int)sys(signalfd4, -1, &child, sizeof(child), SFD_CLOEXEC | SFD_NONBLOCK);
+	struct pollfd fds[3] = {
+		{ .fd = JAIL_CONTROL_FD, .events = POLLIN },
+		{ .fd = ended, .events = POLLIN },
+		{ .fd = harness, .events = POLLIN },
+	};
+	int r = ended;
+
+	slots.used = 0;
+	slots.is_over = 0;
+	while (r >= 0 && !slots.is_over) {
+		struct signalfd_siginfo taken;
+
+		r = (int)sys(ppoll, fds, 3, 0, 0, 0);
+		if (r >= 0 && fds[1].revents) {
+			sys(read, ended, &taken, sizeof(taken));
+			r = reap_children(&slots);
+			if (r == -ECHILD)
+				r = 0;
+		}
+		if (r >= 0 && fds[2].revents)
+			return 0;
+		if (r >= 0 && fds[0].revents && !slots.is_over) {
+			r = control_receive(request);
+			if (r <= 0)
+				return r;
+			r = answer(state, &slots, ops, request);
+			control_close_fds(request);
+		}
+	}
+	return r;
+}
+
+/* The plan's one descriptor is a pidfd of the harness: the socket may outlive it in a forked child. */
+static int live(struct jail_state *state)
+{
+	struct jail_request plan = { .bytes = map_request() };
+	struct jail_request request = { .bytes = map_request() };
+	struct jail_ops ops;
+	int r;
+
+	if (is_error(plan.bytes) || is_error(request.bytes))
+		return EXIT_KERNEL;
+	if (control_receive(&plan) <= 0 || plan.kind != JAIL_REQUEST_PLAN || plan.n_fds != 1)
+		return EXIT_PROTOCOL;
+	if (set_up(state, &plan, &ops) < 0)
+		return EXIT_SETUP;
+	r = serve(state, &ops, &request, plan.fds[0]);
+	return r < 0 ? EXIT_PROTOCOL : EXIT_DONE;
+}
+
+__attribute__((used, noreturn)) void init_main(void)
+{
+	struct jail_state state = {
+		.scratch = -1, .root = -1, .ruleset = -1, .kill_is_contained = sys(getpid) == 1
+	};
+	int status;
+
+	default_signals();
+	sys(umask, 022);
+	status = live(&state);
+	if (sys(getpid) != 1)
+		reap_everything(&state);
+	for (;;)
+		sys(exit_group, status);
+}
+
+#if defined(__x86_64__)
+__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tand $-16, %rsp\n\tcall init_main\n");
+#elif defined(__aarch64__)
+__asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tmov x30, xzr\n\tbl init_main\n");
+#endif

@@ -1,0 +1,102 @@
+/*
+ * shepherd.c - stands between jail-init and one program.  prctl(2), PR_SET_CHILD_SUBREAPER
+ *
+ * A daemon that forks twice and calls setsid(2) is nobody's child any more and
+ * would be found below jail-init, like every other.  The shepherd is a
+ * subreaper: whatever its program leaves behind comes to it, so "all that
+ * this exec started" has an answer for as long as any of it lives.
+ *
+ * It shares jail-init's memory and descriptors (CLONE_VM|CLONE_FILES): it
+ * costs a stack, not a copy.  It may be killed by the programs, which have its
+ * uid: then jail-init finds their program among its own children, and reports.
+ */
+#include "core.h"
+#include "clone.h"
+#include <linux/prctl.h>
+#include <linux/resource.h>
+#include <linux/sched.h>
+#include <linux/time.h>
+#include <linux/wait.h>
+
+uint64_t monotonic_ns(void)
+{
+	struct {
+		int64_t seconds, nanoseconds;
+	} now = { 0, 0 };
+
+	sys(clock_gettime, CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.seconds * 1000000000U + (uint64_t)now.nanoseconds;
+}
+
+static uint64_t microseconds(const struct __kernel_old_timeval *time)
+{
+	return (uint64_t)time->tv_sec * 1000000U + (uint64_t)time->tv_usec;
+}
+
+int shepherd_report(struct jail_slot *slot, int status, const void *rusage)
+{
+	const struct rusage *used = rusage;
+	struct jail_event event = {
+		.kind = JAIL_EVENT_EXITED,
+		.id = slot->id,
+		.pid = slot->pid,
+		.status = status,
+		.user_us = microseconds(&used->ru_utime),
+		.system_us = microseconds(&used->ru_stime),
+		.maxrss_kb = (uint64_t)used->ru_maxrss,
+		.wall_ns = monotonic_ns() - slot->start_ns,
+	};
+
+	__atomic_store_n(&slot->ended, 1, __ATOMIC_RELEASE);
+	return control_send(slot->status, &event);
+}
+
+/* What is still open when the slot is released, jail-init closes.  Ends when nobody is left to wait for; or, where the sandbox ends with the program, with that. */
+static void watch(struct jail_slot *slot)
+{
+	for (;;) {
+		struct rusage used = { 0 };
+		int status = 0;
+		int pid = (int)sys(wait4, -1, &status, __WALL, &used);
+
+		if (pid == -ECHILD)
+			return;
+		if (pid != slot->pid || slot->ended)
+			continue;
+		shepherd_report(slot, status, &used);
+		if (slot->last)
+			return;
+	}
+}
+
+static int shepherd(void *arg)
+{
+	struct jail_slot *slot = arg;
+	struct jail_event event;
+	int r = (int)sys(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+
+	slot->start_ns = monotonic_ns();
+	if (r == 0)
+		r = exec_start(slot, &event);
+	for (int i = 0; i < 3; i++)
+		sys(close, take_fd(&slot->fds[i]));
+	control_send(slot->status, &event);
+	if (r == 0)
+		watch(slot);
+	else
+		__atomic_store_n(&slot->ended, 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int shepherd_start(struct jail_slot *slot)
+{
+	/* The upper half of the stack is the shepherd's to begin with; the lower, its child's frame. */
+	char *top = (char *)slot->argv;
+	long a[5] = { CLONE_VM | CLONE_FILES | SIGCHLD, (long)top & ~15L };
+	int pid = (int)clone_call(__NR_clone, a, shepherd, slot);
+
+	if (pid < 0)
+		return pid;
+	slot->shepherd = pid;
+	return 0;
+}
