@@ -1,0 +1,166 @@
+"""
+The ops that take rights away: Landlock, capabilities, resource limits, the seccomp filter.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntFlag
+
+from .host import Host
+from .layout import writable_places
+from .ops import Op, OpKind
+from .policy import Policy
+from .view import Tree, View, is_below
+
+__all__ = ["landlock_ops", "rlimit_ops", "scope_ops"]
+
+
+class Access(IntFlag):
+    """
+    ``LANDLOCK_ACCESS_FS_*`` of landlock(7).
+    """
+
+    EXECUTE = 1 << 0
+    WRITE_FILE = 1 << 1
+    READ_FILE = 1 << 2
+    READ_DIR = 1 << 3
+    REMOVE_DIR = 1 << 4
+    REMOVE_FILE = 1 << 5
+    MAKE_CHAR = 1 << 6
+    MAKE_DIR = 1 << 7
+    MAKE_REG = 1 << 8
+    MAKE_SOCK = 1 << 9
+    MAKE_FIFO = 1 << 10
+    MAKE_BLOCK = 1 << 11
+    MAKE_SYM = 1 << 12
+    REFER = 1 << 13
+    TRUNCATE = 1 << 14
+    IOCTL_DEV = 1 << 15
+
+
+# The first ABI that has a right; those not named came with ABI 1, Linux 5.13.
+_SINCE = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5}
+
+_READ = Access.EXECUTE | Access.READ_FILE | Access.READ_DIR
+_WRITE = (
+    _READ
+    | Access.WRITE_FILE
+    | Access.REMOVE_DIR
+    | Access.REMOVE_FILE
+    | Access.MAKE_DIR
+    | Access.MAKE_REG
+    | Access.MAKE_SOCK
+    | Access.MAKE_FIFO
+    | Access.MAKE_SYM
+    | Access.REFER
+    | Access.TRUNCATE
+)
+_DEVICE = Access.READ_FILE | Access.READ_DIR | Access.WRITE_FILE | Access.TRUNCATE | Access.IOCTL_DEV
+# What landlock_add_rule(2) takes for a file; the rest are rights of a directory, EINVAL there.
+_OF_A_FILE = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
+
+SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0  # ABI 6
+SCOPE_SIGNAL = 1 << 1  # ABI 6
+_NET_BIND_AND_CONNECT_TCP = 0b11  # ABI 4
+
+# setrlimit(2); the same on x86_64 and aarch64.
+_RLIMIT_FSIZE, _RLIMIT_DATA, _RLIMIT_CORE, _RLIMIT_NPROC, _RLIMIT_NOFILE = 1, 2, 4, 6, 7
+
+
+def _known(abi: int) -> Access:
+    known = Access(0)
+    for right in Access:
+        if _SINCE.get(right, 1) <= abi:
+            known |= right
+    return known
+
+
+def _path(path: str, access: Access, abi: int, *, optional: bool = False) -> Op:
+    access &= _known(abi)
+    return Op(OpKind.LANDLOCK_PATH, path, args=(int(access), int(access & _OF_A_FILE)), optional=optional)
+
+
+def _ruleset(abi: int, *, network: bool) -> Op:
+    net = 0 if network or abi < 4 else _NET_BIND_AND_CONNECT_TCP
+    scopes = SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL if abi >= 6 else 0
+    return Op(OpKind.LANDLOCK_RULESET, args=(int(_known(abi)), net, scopes))
+
+
+def landlock_ops(policy: Policy, view: View, abi: int, *, mounts: bool) -> list[Op]:
+    """
+    The ruleset and what it allows, not yet entered.
+
+    Args:
+        policy: for the network and the waivers.
+        view: what may be reached.
+        abi: at least 2: with ABI 1 no file can be moved to another directory (EXDEV).
+        mounts: the tree is the sandbox's own, so everything in it may be read; otherwise it is the host's,
+            and each of the view's trees is named.
+    """
+    rules = _rules_in_own_tree(view, abi) if mounts else _rules_on_host(policy, view, abi)
+    # Inside a network namespace there is nothing but lo, and that is the programs' own.
+    return [_ruleset(abi, network=mounts or policy.network == "host"), *rules]
+
+
+def _rules_in_own_tree(view: View, abi: int) -> Iterator[Op]:
+    yield _path("/", _READ, abi)
+    yield _path("/dev", _DEVICE, abi)
+    for path in writable_places(view):
+        yield _path(path, _WRITE, abi)
+    for tree in view.trees:
+        if is_below(tree.path, "/dev"):
+            yield _path(tree.path, _DEVICE, abi)
+        elif tree.writable:
+            yield _path(tree.path, _WRITE, abi)
+
+
+def _rules_on_host(policy: Policy, view: View, abi: int) -> Iterator[Op]:
+    for tree in _without_hidden(view):
+        yield _path(tree.path, _WRITE if tree.writable else _READ, abi, optional=True)
+    for device in ("null", "zero", "full", "random", "urandom", "tty"):
+        yield _path(f"/dev/{device}", _DEVICE, abi, optional=True)
+    if "processes" in policy.waive:
+        yield _path("/proc", _READ, abi)
+    if view.scratch:
+        yield _path(view.scratch, _WRITE, abi)
+
+
+def _without_hidden(view: View) -> Iterator[Tree]:
+    """
+    The trees, with each that holds something hidden replaced by what lies beside that.
+    """
+    siblings = dict(view.siblings)
+    opened = {t.path for t in view.trees if any(is_below(path, t.path) for path in view.hidden)}
+    yield from (tree for tree in view.trees if tree.path not in opened)
+    beside = {tree for path in view.hidden for tree in siblings.get(path, ())}
+    for tree in sorted(beside):
+        if not any(is_below(path, tree.path) for path in view.hidden):
+            yield tree
+
+
+def scope_ops() -> list[Op]:
+    """
+    A domain around `jail-init` and all that it starts, that keeps their signals in. Landlock ABI 6.
+    """
+    return [Op(OpKind.LANDLOCK_RULESET, args=(0, 0, SCOPE_SIGNAL)), Op(OpKind.LANDLOCK_RESTRICT)]
+
+
+def rlimit_ops(policy: Policy, host: Host) -> Iterator[Op]:
+    """
+    What each program carries. Hard equals soft: nothing inside can raise it.
+    """
+    limits: list[tuple[int, int | None]] = [
+        (_RLIMIT_CORE, 0),
+        (_RLIMIT_FSIZE, policy.file_size),
+        (_RLIMIT_DATA, policy.memory),
+        (_RLIMIT_NOFILE, policy.open_files),
+        # jail-init counts too: RLIMIT_NPROC is of the user namespace.
+        (_RLIMIT_NPROC, policy.processes + 1 if policy.processes is not None else None),
+    ]
+    for resource, wanted in limits:
+        if wanted is not None:
+            limit = min(wanted, host.hard_limits.get(resource, wanted))
+            yield Op(OpKind.RLIMIT, args=(resource, limit, limit))

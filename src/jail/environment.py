@@ -1,0 +1,52 @@
+"""
+The environment variables inside.
+
+Pure: the caller's environment comes as an argument. Everything is left out that is not named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .host import Host
+from .policy import Policy
+from .view import View
+
+__all__ = ["build_environment"]
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def build_environment(policy: Policy, host: Host, view: View, caller: Mapping[str, str]) -> dict[str, str]:
+    """
+    The variables a program starts with.
+
+    Args:
+        policy: `env` wins over `pass_env`, which wins over what is set here.
+        host: for the interpreter's own programs, which come first on PATH where it is shown.
+        view: for the home and the scratch directory.
+        caller: the harness's environment.
+
+    Returns:
+        PATH, HOME, USER, LOGNAME, SHELL and TMPDIR, then what the policy passes on and sets.
+    """
+    path = f"{host.bin_directory}:{_PATH}" if policy.interpreter else _PATH
+    user = user_name(policy, host)
+    ours = {
+        "PATH": path,
+        "HOME": f"{view.scratch}/home" if view.scratch else view.home,
+        "USER": user,
+        "LOGNAME": user,
+        "SHELL": "/bin/sh",
+        "TMPDIR": f"{view.scratch}/tmp" if view.scratch else "/tmp",  # noqa: S108 - a path inside
+    }
+    passed = {name: caller[name] for name in policy.pass_env if name in caller}
+    return ours | passed | dict(policy.env)
+
+
+def user_name(policy: Policy, host: Host) -> str:
+    """
+    The account name inside: the caller's own where the uid is, otherwise "jail".
+    """
+    own_uid = policy.uid in (None, host.uid) and host.uid != 0
+    return host.user if own_uid and host.user else "jail"

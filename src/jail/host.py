@@ -1,0 +1,101 @@
+"""
+What the running kernel, in this container, for this user, can do.
+
+Pure data, made by `probe` and by tests: a fake host is a `Host` with other facts in it. What exists in the
+file system is no fact of the host but of the moment, and is not in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["FEATURES", "CgroupFacts", "Host"]
+
+FEATURES: dict[str, str] = {
+    "userns": "user, mount, PID, UTS, IPC and cgroup namespaces without privilege, as far as a mount in them",
+    "privileged": "the same namespaces by the caller's own CAP_SYS_ADMIN",
+    "proc": "a fresh /proc in a new PID namespace",
+    "netns": "a network namespace with lo up",
+    "devpts": "a devpts instance of one's own",
+    "overlay": "overlayfs in a user namespace",
+    "keyring": "a session keyring of one's own",
+    "landlock": "Landlock, any ABI",
+    "seccomp": "seccomp filters",
+    "seccomp_notify": "seccomp user notification",
+    "clone3": "clone3(2)",
+    "pidfd": "pidfd_open(2)",
+    "cgroup": "a cgroup v2 directory that the caller may divide",
+    "libseccomp": "libseccomp and pyseccomp, to compile filters of one's own",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupFacts:
+    """
+    Where the caller stands in the cgroup v2 hierarchy, by the files' own word.
+
+    Args:
+        path: the directory of the caller's own cgroup, or None where no cgroup2 is mounted.
+        controllers: ``cgroup.controllers`` of it.
+        writable: whether its ``cgroup.procs`` and ``cgroup.subtree_control`` may be written.
+    """
+
+    path: str | None = None
+    controllers: tuple[str, ...] = ()
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """
+    Facts about one host, for one user.
+
+    Args:
+        arch: "x86_64" or "aarch64".
+        kernel: the release, as uname(2) gives it.
+        uid, gid: the caller's effective ids.
+        user: the caller's account name, or None where passwd(5) has none.
+        home: the caller's home directory, absolute.
+        features: which of `FEATURES` are there.
+        landlock_abi: 0 where there is no Landlock.
+        missing: for a feature that is absent, what the kernel said.
+        cures: for a feature that is absent, what would bring it.
+        container: "docker", "kubernetes", "podman", ... or None.
+        cgroup: the caller's place in cgroup v2.
+        interpreter: canonical directories of the running Python, and of its environment.
+        bin_directory: where the running Python's own programs are.
+        memory_bytes: of the machine.
+        proc_files: files of /proc that tell about the host and exist here.
+        hard_limits: of the caller, by setrlimit(2) number; absent means none.
+    """
+
+    arch: str = "x86_64"
+    kernel: str = "6.12"
+    uid: int = 1000
+    gid: int = 1000
+    user: str | None = "user"
+    home: str = "/home/user"
+    features: frozenset[str] = frozenset(FEATURES)
+    landlock_abi: int = 7
+    missing: Mapping[str, str] = field(default_factory=dict)
+    cures: Mapping[str, str] = field(default_factory=dict)
+    container: str | None = None
+    cgroup: CgroupFacts = CgroupFacts()
+    interpreter: tuple[str, ...] = ()
+    bin_directory: str = "/usr/bin"
+    memory_bytes: int = 1 << 33
+    proc_files: tuple[str, ...] = ("/proc/kcore", "/proc/keys", "/proc/timer_list")
+    hard_limits: Mapping[int, int] = field(default_factory=dict)
+
+    def has(self, *features: str) -> bool:
+        """
+        Whether every one of these features is there.
+        """
+        return self.features.issuperset(features)
+
+    def found(self, feature: str) -> str:
+        """
+        What was found instead of a feature that is absent, in the kernel's words.
+        """
+        return self.missing.get(feature, f"no {FEATURES[feature]}")
