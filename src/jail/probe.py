@@ -1,0 +1,246 @@
+"""
+Asks this kernel what it can do, by doing it in a throw-away child.
+
+The trials are plans, carried out by the same `jail-init` as every sandbox: a feature that a trial has shown
+is a feature that a sandbox will have. Nothing is changed outside of the child. One trial of everything
+together is the usual case; only when it fails is each feature tried by itself.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import errno
+import functools
+import importlib.util
+import os
+import platform
+import pwd
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import _core
+from .errors import SetupError
+from .host import CgroupFacts, Host
+from .ops import AMBIENT, NAMESPACES, Clone, MountAttribute, Op, OpKind
+from .spawn import spawn_init
+
+__all__ = ["probe"]
+
+_SECCOMP_RET_ERRNO = 0x00050000
+_SECCOMP_RET_USER_NOTIF = 0x7FC00000
+
+_RLIMITS = 16  # RLIM_NLIMITS of asm-generic/resource.h
+
+_BASE = (
+    Op(OpKind.MOUNT_PRIVATE),
+    Op(OpKind.SCRATCH, args=(1 << 20, 1 << 10)),
+)
+_TRIALS: dict[str, Op] = {
+    "proc": Op(OpKind.PROC, "/proc", args=(int(MountAttribute.RDONLY),)),
+    "devpts": Op(OpKind.DEVPTS, "/pts"),
+    "overlay": Op(OpKind.OVERLAY, "/overlay", b"/usr/bin:/usr/lib"),
+    "netns": Op(OpKind.LOOPBACK),
+    "keyring": Op(OpKind.KEYRING),
+}
+
+
+@functools.cache
+def probe() -> Host:
+    """
+    The facts about this host, for the user who asks. Asked of the kernel once per process.
+
+    Costs about 2 ms where everything is allowed, some 10 ms where much is refused.
+    """
+    found, missing = _namespace_features()
+    for feature, error in _kernel_features():
+        if error:
+            missing[feature] = os.strerror(error)
+        else:
+            found.add(feature)
+    cgroup = _cgroup_facts()
+    if cgroup.writable:
+        found.add("cgroup")
+    else:
+        missing["cgroup"] = f"{cgroup.path or 'no cgroup2 mount'} is not the caller's to divide"
+    if "userns" not in found:
+        missing["userns"] += _refused_by()
+    account = _account()
+    return Host(
+        arch=platform.machine(),
+        kernel=platform.release(),
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        user=account.pw_name if account else None,
+        home=_home(account),
+        features=frozenset(found),
+        landlock_abi=max(_core.lib.jail_landlock_abi(), 0),
+        missing=missing,
+        cures=_cures(missing),
+        container=_container(),
+        cgroup=cgroup,
+        interpreter=_interpreter(),
+        bin_directory=str(Path(sys.executable).parent),
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        proc_files=tuple(f for f in ("/proc/kcore", "/proc/keys", "/proc/timer_list") if Path(f).exists()),
+        hard_limits=_hard_limits(),
+    )
+
+
+def _try(setup: tuple[Op, ...], *, privileged: bool = False) -> SetupError | None:
+    flags = NAMESPACES & ~(Clone.USER if privileged else 0)
+    who = () if privileged else (_map(),)
+    try:
+        init = spawn_init(flags, 0 if privileged else AMBIENT, (*who, *setup), ())
+    except SetupError as exc:
+        return exc
+    try:
+        init.await_ready()
+    except SetupError as exc:
+        return exc
+    finally:
+        init.close()
+    return None
+
+
+def _map() -> Op:
+    return Op(OpKind.USERNS_MAP, args=(os.geteuid(), os.geteuid(), os.getegid(), os.getegid()))
+
+
+def _namespace_features() -> tuple[set[str], dict[str, str]]:
+    whole = (*_BASE, *_TRIALS.values(), Op(OpKind.PIVOT))
+    if _try(whole) is None:
+        return {"userns", *_TRIALS}, {"privileged": "not tried: user namespaces serve"}
+    found: set[str] = set()
+    missing: dict[str, str] = {}
+    refused = _try((*_BASE, Op(OpKind.PIVOT)))
+    privileged = refused is not None and _try((*_BASE, Op(OpKind.PIVOT)), privileged=True) is None
+    if refused is None:
+        found.add("userns")
+    else:
+        missing["userns"] = str(refused)
+    if privileged:
+        found.add("privileged")
+    for feature, op in _TRIALS.items():
+        error = _try((*_BASE, op, Op(OpKind.PIVOT)), privileged=privileged)
+        if error is None:
+            found.add(feature)
+        else:
+            missing[feature] = str(error)
+    return found, missing
+
+
+def _kernel_features() -> Iterator[tuple[str, int]]:
+    """
+    Each feature of the kernel proper with 0, or the errno that says it is absent.
+    """
+    lib = _core.lib
+    yield "landlock", max(-lib.jail_landlock_abi(), 0)
+    yield "seccomp", -lib.jail_seccomp_action(_SECCOMP_RET_ERRNO)
+    yield "seccomp_notify", -lib.jail_seccomp_action(_SECCOMP_RET_USER_NOTIF)
+    yield "clone3", -lib.jail_clone3()
+    yield "pidfd", 0
+    yield "libseccomp", 0 if _libseccomp() else errno.ENOENT
+
+
+def _libseccomp() -> bool:
+    return bool(importlib.util.find_spec("pyseccomp") and ctypes.util.find_library("seccomp"))
+
+
+def _account() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return None
+
+
+def _home(account: pwd.struct_passwd | None) -> str:
+    home = os.environ.get("HOME") or (account.pw_dir if account else "")
+    return os.path.realpath(home) if home.startswith("/") else "/"
+
+
+def _interpreter() -> tuple[str, ...]:
+    """
+    Where this Python lives: its environment's prefix, the one it was made from, and the program itself.
+    """
+    places = (
+        sys.prefix,
+        sys.base_prefix,
+        sys.exec_prefix,
+        sys.base_exec_prefix,
+        str(Path(os.path.realpath(sys.executable)).parent),
+    )
+    return tuple(dict.fromkeys(p for p in places if p and Path(p).is_dir()))
+
+
+def _hard_limits() -> dict[int, int]:
+    limits = {number: resource.getrlimit(number)[1] for number in range(_RLIMITS)}
+    return {number: hard for number, hard in limits.items() if hard != resource.RLIM_INFINITY}
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _refused_by() -> str:
+    """
+    Which of the known switches is off, for the sentence that says why.
+    """
+    switches = {
+        "/proc/sys/user/max_user_namespaces": "0",
+        "/proc/sys/kernel/unprivileged_userns_clone": "0",
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1",
+    }
+    off = [f"{path} is {value}" for path, value in switches.items() if _read(path) == value]
+    return f" ({'; '.join(off)})" if off else ""
+
+
+def _cures(missing: dict[str, str]) -> dict[str, str]:
+    cures: dict[str, str] = {}
+    if "userns" in missing:
+        cures["userns"] = _userns_cure()
+    if "proc" in missing:
+        cures["proc"] = "In Docker: --security-opt systempaths=unconfined. In Kubernetes: procMount: Unmasked."
+    if "landlock" in missing:
+        cures["landlock"] = "Boot with lsm=landlock,... on Linux 5.13 or later built with CONFIG_SECURITY_LANDLOCK."
+    if "cgroup" in missing:
+        cures["cgroup"] = "systemd-run --user --scope -p Delegate=yes COMMAND"
+    if "libseccomp" in missing:
+        cures["libseccomp"] = "apt-get install libseccomp2 && pip install pyseccomp"
+    return cures
+
+
+def _userns_cure() -> str:
+    if _read("/proc/sys/user/max_user_namespaces") == "0":
+        return "sysctl -w user.max_user_namespaces=15000"
+    if _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        return "sysctl -w kernel.unprivileged_userns_clone=1"
+    if _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,`"
+    return "In Docker: --security-opt seccomp=unconfined. In Kubernetes: seccompProfile of type Unconfined."
+
+
+def _container() -> str | None:
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "kubernetes"
+    if Path("/.dockerenv").exists():
+        return "docker"
+    if Path("/run/.containerenv").exists():
+        return "podman"
+    return os.environ.get("container") or None  # systemd's CONTAINER_INTERFACE.md: lower case
+
+
+def _cgroup_facts() -> CgroupFacts:
+    own = next((line[3:] for line in _read("/proc/self/cgroup").splitlines() if line.startswith("0::")), None)
+    mounts = (line.split() for line in _read("/proc/self/mountinfo").splitlines())
+    mount = next((m for m in mounts if m[m.index("-") + 1] == "cgroup2"), None)
+    if own is None or mount is None:
+        return CgroupFacts()
+    # proc_pid_mountinfo(5): field 4 is the root of the mount, which a container's is not always "/".
+    path = os.path.normpath(mount[4] + "/" + os.path.relpath(own, mount[3]))
+    writable = all(os.access(f"{path}/{f}", os.W_OK) for f in ("cgroup.procs", "cgroup.subtree_control"))
+    return CgroupFacts(path, tuple(_read(f"{path}/cgroup.controllers").split()), writable)

@@ -1,0 +1,236 @@
+"""
+Finds what a policy's paths mean now: a `View`.
+
+The one place that reads the host's file system on behalf of a policy. It opens nothing for the sandbox and
+creates nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+
+from .errors import PolicyError, UnsupportedError
+from .host import Host
+from .policy import Policy, PolicyPath
+from .view import Tree, View, is_below, upwards
+
+__all__ = ["resolve"]
+
+# Made fresh for each sandbox; showing the host's would undo that.
+_OUR_OWN = ("/proc", "/dev/pts", "/dev/shm", "/tmp", "/")  # noqa: S108 - a path inside, no temporary file
+
+_LINKS_MAX = 40  # path_resolution(7)
+
+
+def resolve(policy: Policy, host: Host, *, siblings: bool = False) -> View:
+    """
+    Resolve every path of a policy, once.
+
+    Args:
+        policy: whose paths.
+        host: for the interpreter's places and the home.
+        siblings: list what lies beside each hidden path; see `View.siblings`.
+
+    Returns:
+        The view, parents before children, the most specific rule for a path on top.
+
+    Raises:
+        PolicyError: a path is missing and not marked optional, or cannot be shown at all.
+        UnsupportedError: a denied path does not exist, and its parent is writable: nothing could keep the
+            program from creating it.
+    """
+    links: dict[str, str] = {}
+    trees = {tree.path: tree for tree in _visible(policy, host, links)}
+    hidden = sorted(set(_hidden(policy, trees)))
+    for path in hidden:
+        trees.pop(path, None)
+    trees = {path: tree for path, tree in trees.items() if not _is_shown(tree, trees, hidden)}
+    trees |= _pins(trees, hidden)
+    ordered = tuple(sorted(trees.values()))
+    home = _home(host, trees)
+    workspace = _canonical(_absolute(PolicyPath(policy.workspace)), {}) if policy.workspace is not None else None
+    return View(
+        trees=ordered,
+        links=tuple(sorted((p, text) for p, text in links.items() if not _shown_by_itself(p, trees))),
+        hidden=tuple(hidden),
+        home=home,
+        directory=workspace[0] if workspace else home,
+        siblings=tuple((path, tuple(_siblings(path, trees))) for path in hidden) if siblings else (),
+    )
+
+
+def _visible(policy: Policy, host: Host, links: dict[str, str]) -> Iterator[Tree]:
+    rules = [("read", rule, False) for rule in policy.read]
+    if policy.interpreter:
+        rules += [("interpreter", PolicyPath(path, optional=True), False) for path in host.interpreter]
+    if policy.workspace is not None:
+        rules.append(("workspace", PolicyPath(policy.workspace), policy.workspace_access == "write"))
+    rules += [("write", rule, True) for rule in policy.write]
+    for key, rule, writable in rules:
+        found = _canonical(_absolute(rule), links)
+        if found is None:
+            if rule.optional:
+                continue
+            msg = f"{_absolute(rule)} does not exist. Mark it optional if it may be absent"
+            raise PolicyError(msg, key=key)
+        path, is_directory = found
+        if path in _OUR_OWN or is_below(path, "/proc"):
+            msg = f"{rule.path!r} cannot be shown: the sandbox has its own {path}. Name what is needed below it"
+            raise PolicyError(msg, key=key)
+        yield Tree(path, writable, is_directory)
+
+
+def _absolute(rule: PolicyPath) -> str:
+    path = os.path.expanduser(rule.path) if rule.path.startswith("~") else rule.path
+    return path if path.startswith("/") else os.path.join(rule.base or os.getcwd(), path)
+
+
+def _canonical(path: str, links: dict[str, str]) -> tuple[str, bool] | None:
+    """
+    The path without symbolic links, and whether it is a directory; None when it is missing.
+
+    Opened once, for nothing (O_PATH), and the kernel asked for its name: proc_pid_fd(5). The links on the
+    way are noted.
+    """
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        msg = f"{path}: {exc.strerror}"
+        raise PolicyError(msg) from exc
+    try:
+        real = os.readlink(f"/proc/self/fd/{fd}")
+        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+    if real != path:
+        links.update(_links(path))
+    return real, is_directory
+
+
+def _links(path: str) -> Iterator[tuple[str, str]]:
+    """
+    The symbolic links that the kernel follows on the way to `path`, each with what it says.
+    """
+    here, parts, followed = "/", path.split("/")[::-1], 0
+    while parts and followed < _LINKS_MAX:
+        part = parts.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            here = os.path.dirname(here)
+            continue
+        step = os.path.join(here, part)
+        if not os.path.islink(step):
+            here = step
+            continue
+        text = os.readlink(step)
+        followed += 1
+        yield step, text
+        if text.startswith("/"):
+            here = "/"
+        parts += text.split("/")[::-1]
+
+
+def _shown_by_itself(path: str, trees: Mapping[str, Tree]) -> bool:
+    return _around(path, trees) is not None
+
+
+def _around(path: str, trees: Mapping[str, Tree]) -> Tree | None:
+    """
+    The innermost tree that contains `path`, other than one at `path` itself.
+    """
+    return next((trees[place] for place in upwards(path) if place != path and place in trees), None)
+
+
+def _hidden(policy: Policy, trees: Mapping[str, Tree]) -> Iterator[str]:
+    """
+    The denied paths that exist in something visible.
+
+    Most denied paths are absent, and many lie in one directory: reading that once costs less than asking
+    for each.
+    """
+    listings: dict[str, frozenset[str]] = {}
+    any_writable = any(tree.writable for tree in trees.values())
+    for rule in policy.deny:
+        parent, name = os.path.split(_absolute(rule).rstrip("/"))
+        if parent not in listings:
+            listings[parent] = _listing(parent)
+        found = _canonical(os.path.join(parent, name), {}) if name in listings[parent] else None
+        if found and (found[0] in trees or _around(found[0], trees)):
+            yield found[0]
+        elif not found and any_writable:
+            _refuse_creatable(os.path.join(os.path.realpath(parent), name), trees)
+
+
+def _listing(directory: str) -> frozenset[str]:
+    try:
+        return frozenset((*os.listdir(directory), ".", ".."))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as exc:
+        # Not readable: whoever may only search it may still open what is in it.
+        msg = f"cannot tell what is in {directory}: {exc.strerror}. Deny the directory itself"
+        raise PolicyError(msg, key="deny") from exc
+
+
+def _refuse_creatable(path: str, trees: Mapping[str, Tree]) -> None:
+    around = _around(path, trees)
+    if around and around.writable:
+        raise UnsupportedError(
+            "filesystem.read",
+            needs="a denied path in a writable directory to exist, so that it can be covered",
+            found=f"{path} is missing, and the program could create it",
+            cure=f"Create it first, or make its directory read-only: {os.path.dirname(path)}",
+        )
+
+
+def _is_shown(tree: Tree, trees: Mapping[str, Tree], hidden: Iterable[str]) -> bool:
+    """
+    Whether the tree is shown in the same way by another, as ``/bin`` is where it is a link to ``/usr/bin``.
+    """
+    around = _around(tree.path, trees)
+    if around is None or around.writable != tree.writable:
+        return False
+    return not any(is_below(tree.path, h) and is_below(h, around.path) for h in hidden)
+
+
+def _pins(trees: Mapping[str, Tree], hidden: Iterable[str]) -> dict[str, Tree]:
+    """
+    The directories between a writable tree and what is protected in it, as trees of their own.
+
+    A mount point cannot be renamed (rename(2), EBUSY). Without this a program would move a directory above
+    the protected one out of the way and make another in its place.
+    """
+    pins: dict[str, Tree] = {}
+    for path in (*hidden, *(tree.path for tree in trees.values() if not tree.writable)):
+        around = _around(path, trees)
+        if around and around.writable:
+            between = (place for place in upwards(path) if is_below(place, around.path))
+            pins |= {p: Tree(p, writable=True) for p in between if p not in (path, around.path)}
+    return pins
+
+
+def _siblings(path: str, trees: Mapping[str, Tree]) -> Iterator[Tree]:
+    around = _around(path, trees)
+    while around and path != around.path:
+        parent = os.path.dirname(path)
+        with os.scandir(parent) as entries:
+            for entry in entries:
+                if entry.path != path and not entry.is_symlink():
+                    yield Tree(entry.path, around.writable, entry.is_dir(follow_symlinks=False))
+        path = parent
+
+
+def _home(host: Host, trees: Mapping[str, Tree]) -> str:
+    """
+    The caller's own path, so that what computes it from passwd(5) agrees, if a fresh directory can be there.
+    """
+    if host.home in trees and host.home != "/":
+        return host.home
+    candidates = (host.home, "/home/jail", "/jail")
+    free = (home for home in candidates if home != "/" and _around(home, trees) is None)
+    return next(free, "/tmp")  # noqa: S108 - the sandbox's own

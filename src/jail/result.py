@@ -1,0 +1,216 @@
+"""
+What a run gives back: how it ended, what it said, what it cost, and what was enforced meanwhile.
+
+Pure data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .errors import ProgramError
+from .guarantee import Guarantee
+
+__all__ = ["Exited", "Killed", "Outcome", "Output", "Result", "Signalled", "TimedOut", "Usage"]
+
+
+class Output(bytes):
+    """
+    Bytes that a program wrote, as it wrote them.
+    """
+
+    __slots__ = ()
+
+    @property
+    def text(self) -> str:
+        """
+        The same as text: UTF-8, with U+FFFD for what is not.
+        """
+        return self.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """
+    It called exit(3) or returned from main.
+    """
+
+    code: int
+
+    @property
+    def exit_code(self) -> int:
+        """
+        The code itself, 0 to 255.
+        """
+        return self.code
+
+    def __str__(self) -> str:
+        return f"exited with {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """
+    A signal ended it that the sandbox did not send.
+    """
+
+    signal: int
+    core_dumped: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """
+        128 and the signal's number, as shells have it.
+        """
+        return 128 + self.signal
+
+    def __str__(self) -> str:
+        known = {member.value: member.name for member in signal.Signals}
+        return f"ended by {known.get(self.signal, f'signal {self.signal}')}"
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """
+    Its time was over and it was killed. Unit: seconds allowed.
+    """
+
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """
+        124, as timeout(1) has it.
+        """
+        return 124
+
+    def __str__(self) -> str:
+        return f"timed out after {self.seconds:g} seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """
+    The caller killed it.
+    """
+
+    @property
+    def exit_code(self) -> int:
+        """
+        137, 128 and SIGKILL.
+        """
+        return 128 + int(signal.SIGKILL)
+
+    def __str__(self) -> str:
+        return "killed by the caller"
+
+
+Outcome = Exited | Signalled | TimedOut | Killed
+
+
+def outcome_of(status: int) -> Exited | Signalled:
+    """
+    The outcome in a wait status. Source: wait(2), ``WIFEXITED`` and its kin.
+
+    >>> outcome_of(0x0100), outcome_of(9), outcome_of(0x80 | 11)
+    (Exited(code=1), Signalled(signal=9, core_dumped=False), Signalled(signal=11, core_dumped=True))
+    """
+    if os.WIFEXITED(status):
+        return Exited(os.WEXITSTATUS(status))
+    return Signalled(os.WTERMSIG(status), os.WCOREDUMP(status))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """
+    What a run cost. Source: clock_gettime(2), and wait4(2)'s rusage of the program and of those of its
+    children that it waited for.
+
+    Args:
+        wall_seconds: from the program's start to its end.
+        user_seconds: processor time in user mode.
+        system_seconds: processor time in the kernel.
+        memory_peak_bytes: the largest resident set of any one of those processes.
+        setup_seconds: building the sandbox, for the run that had it built; otherwise 0.
+    """
+
+    wall_seconds: float
+    user_seconds: float
+    system_seconds: float
+    memory_peak_bytes: int
+    setup_seconds: float = 0.0
+
+    @property
+    def cpu_seconds(self) -> float:
+        """
+        Processor time, user and system together.
+        """
+        return self.user_seconds + self.system_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """
+    One program's run.
+
+    Args:
+        args: what was executed.
+        outcome: how it ended.
+        stdout: what it wrote to standard output, unless that went elsewhere.
+        stderr: what it wrote to standard error, likewise.
+        usage: what it cost.
+        guarantees: what was enforced, by which mechanism.
+    """
+
+    args: tuple[str, ...]
+    outcome: Outcome
+    stdout: Output
+    stderr: Output
+    usage: Usage
+    guarantees: tuple[Guarantee, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """
+        One number for the outcome: the program's own, 128 and a signal, 124 for a timeout, 137 when killed.
+        """
+        return self.outcome.exit_code
+
+    @property
+    def ok(self) -> bool:
+        """
+        Whether it exited with 0.
+        """
+        return self.outcome == Exited(0)
+
+    def check(self) -> Result:
+        """
+        This result, if the program exited with 0.
+
+        Raises:
+            ProgramError: it did not.
+        """
+        if not self.ok:
+            raise ProgramError(self)
+        return self
+
+    def to_json(self) -> str:
+        """
+        All of it as one line of JSON. Output that is not UTF-8 has U+FFFD in it.
+        """
+        outcome: dict[str, Any] = {"kind": type(self.outcome).__name__.lower(), **asdict(self.outcome)}
+        return json.dumps(
+            {
+                "args": self.args,
+                "exit_code": self.exit_code,
+                "outcome": outcome,
+                "stdout": self.stdout.text,
+                "stderr": self.stderr.text,
+                "usage": asdict(self.usage),
+                "guarantees": [asdict(guarantee) for guarantee in self.guarantees],
+            }
+        )

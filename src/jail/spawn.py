@@ -1,0 +1,230 @@
+"""
+Starts `jail-init` with a plan, and talks to it.
+
+The only module that calls the C core. After the clone no Python runs on the other side; whatever is
+decided was decided in the plan.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from . import _core
+from .errors import JailError, SetupError
+from .fault import fault_error
+from .fork import forget_in_child
+from .ops import Op
+from .wire import EVENT_BYTES, NO_OP, Event, EventKind, Phase, RequestKind, decode_event, encode_plan, packets
+
+__all__ = ["INIT_PATH", "Init", "receive_event", "spawn_init"]
+
+INIT_PATH = str(Path(__file__).with_name("bin") / "jail-init")
+
+# wait(2): children whose exit signal is not SIGCHLD. Python has no name for it.
+_WALL = 0x40000000
+
+
+class Init:
+    """
+    One running `jail-init`: the control socket and the pidfd, both owned, and how long it took to be ready.
+
+    May be used from any thread: a request's packets are sent together.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closing",
+        "_each_exec",
+        "_reading",
+        "_setup",
+        "_started",
+        "_writing",
+        "control",
+        "pid",
+        "pidfd",
+        "setup_seconds",
+    )
+
+    def __init__(
+        self,
+        control: socket.socket,
+        pidfd: int,
+        pid: int,
+        started: float,
+        setup: Sequence[Op],
+        each_exec: Sequence[Op],
+    ) -> None:
+        self.control = control
+        self.pidfd = pidfd
+        self.pid = pid
+        self._setup = setup
+        self._each_exec = each_exec
+        self._started = started
+        self.setup_seconds = 0.0
+        self._locks()
+        forget_in_child(self)
+
+    def _locks(self) -> None:
+        self._closing, self._reading, self._writing = (threading.Lock() for _ in range(3))
+
+    def request(self, kind: RequestKind, exec_id: int, body: bytes, fds: Sequence[int] = ()) -> None:
+        """
+        Send one request, with descriptors if it takes any.
+
+        Raises:
+            BrokenPipeError, ConnectionResetError: `jail-init` is gone.
+        """
+        with self._writing:
+            for packet in packets(kind, exec_id, body):
+                if fds:
+                    socket.send_fds(self.control, [packet], fds, socket.MSG_NOSIGNAL)
+                    fds = ()
+                else:
+                    self.control.send(packet, socket.MSG_NOSIGNAL)
+
+    def await_ready(self) -> None:
+        """
+        Wait until the sandbox is built. Returns at once when it is known to be.
+
+        Raises:
+            SetupError: an op failed; the sandbox is gone.
+            JailError: `jail-init` was killed.
+        """
+        with self._reading:
+            if self.setup_seconds:
+                return
+            event = receive_event(self.control)
+            if event is None:
+                raise self.lost()
+            if event.kind is not EventKind.READY:
+                raise self.fault(event)
+            self.setup_seconds = time.monotonic() - self._started
+
+    def fault(self, event: Event, what: str = "") -> SetupError:
+        """
+        The exception for a FAULT event of this sandbox.
+        """
+        return fault_error(event, self._setup, self._each_exec, what)
+
+    def lost(self) -> JailError:
+        """
+        The exception for a `jail-init` that ended unasked.
+        """
+        return JailError(f"jail-init (pid {self.pid}) ended before it was told to: {self.close()}")
+
+    def kill(self) -> None:
+        """
+        SIGKILL to `jail-init`; in a PID namespace that ends everything inside. Harmless when it has ended.
+        """
+        with self._closing:
+            if not self.ended():
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self) -> str:
+        """
+        Hang up and wait until `jail-init`, and with it everything inside, is gone.
+
+        Returns:
+            How it ended, in words.
+        """
+        with self._closing:
+            if self.pidfd < 0:
+                return "already closed"
+            self.control.close()
+            try:
+                ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | _WALL)
+            finally:
+                os.close(self.pidfd)
+                self.pidfd = -1
+        return "unknown" if ended is None else f"code {ended.si_code}, status {ended.si_status}"
+
+    def forget(self) -> None:
+        """
+        Drop the descriptors without waiting: for a forked copy of the harness, whose child this is not.
+        """
+        self._locks()  # another thread may have held the old ones at the fork
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        self.control.close()
+
+    def ended(self) -> bool:
+        """
+        Whether `jail-init` has ended, without waiting. Source: pidfd_open(2): readable from then on.
+        """
+        if self.pidfd < 0:
+            return True
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def receive_event(channel: socket.socket) -> Event | None:
+    """
+    The next event on a socket that `jail-init` writes to; None when it has closed it. Blocks.
+    """
+    try:
+        packet = channel.recv(EVENT_BYTES + 1)
+    except ConnectionResetError:
+        return None
+    return decode_event(packet) if packet else None
+
+
+def spawn_init(
+    clone_flags: int, ambient: int, setup: Sequence[Op], each_exec: Sequence[Op], *, cgroup_fd: int = -1
+) -> Init:
+    """
+    Start `jail-init` in new namespaces and send it the plan. Does not wait for READY.
+
+    Args:
+        clone_flags: ``CLONE_NEW*`` of clone(2).
+        ambient: capabilities it keeps for the set-up, one bit each (capabilities(7)).
+        setup: ops it carries out once.
+        each_exec: ops each program carries out before it is executed.
+        cgroup_fd: of a cgroup v2 directory to start in, or -1.
+
+    Raises:
+        SetupError: the clone, or the start of `jail-init`, failed.
+    """
+    started = time.monotonic()
+    with ExitStack() as always, ExitStack() as on_failure:
+        init_fd = os.open(INIT_PATH, os.O_PATH | os.O_CLOEXEC)
+        always.callback(os.close, init_fd)
+        harness = os.pidfd_open(os.getpid())
+        always.callback(os.close, harness)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        always.callback(theirs.close)
+        on_failure.callback(ours.close)
+
+        spawn = _core.ffi.new(
+            "struct jail_spawn *",
+            {
+                "clone_flags": clone_flags,
+                "ambient": ambient,
+                "init_fd": init_fd,
+                "control_fd": theirs.fileno(),
+                "cgroup_fd": cgroup_fd,
+            },
+        )
+        result = _core.lib.jail_spawn(spawn)
+        if result < 0:
+            raise _spawn_error(spawn.step, -result)
+        init = Init(ours, spawn.pidfd, spawn.pid, started, setup, each_exec)
+        on_failure.callback(init.close)
+        theirs.close()
+        init.request(RequestKind.PLAN, 0, encode_plan(setup, each_exec), [harness])
+        on_failure.pop_all()
+    return init
+
+
+def _spawn_error(step: int, error: int) -> SetupError:
+    event = Event(EventKind.FAULT, 0, Phase.SPAWN, NO_OP, step, error, 0, 0, 0, 0, 0, 0)
+    return fault_error(event, (), (), INIT_PATH)
