@@ -1,0 +1,9 @@
+"""
+``python -m jail``.
+"""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

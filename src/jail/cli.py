@@ -1,0 +1,227 @@
+"""
+``python -m jail``: the library at a prompt.
+
+Exit codes are those of docker-run(1) and timeout(1): the program's own; 124 when its time was over; 125 when
+the sandbox could not be had; 126 when the program cannot be executed; 127 when there is none; 128 and the
+signal's number when a signal ended it. Nothing of ours is written to standard output by ``run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from .doctor import diagnose
+from .errors import JailError, PolicyError, SetupError
+from .explain import render_guarantees, render_plan, render_plan_json
+from .policy import Policy
+from .probe import probe
+from .profile import list_profiles, load_policy
+from .result import Result
+from .sandbox import make_plan, run
+
+__all__ = ["main"]
+
+_JAIL_FAILED, _NOT_EXECUTABLE, _NOT_FOUND, _INTERRUPTED, _BROKEN_PIPE = 125, 126, 127, 130, 141
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """
+        A wrong call is a failure of ours, not an exit code that the program might have given.
+        """
+        self.print_usage(sys.stderr)
+        self.exit(_JAIL_FAILED, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run one command line.
+
+    Args:
+        argv: without the program's name; the process's own by default.
+
+    Returns:
+        The exit code.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.command(args))
+    except SetupError as exc:
+        print(f"jail: {exc}", file=sys.stderr)
+        return _exit_code_of(exc)
+    except JailError as exc:
+        print(f"jail: {exc}", file=sys.stderr)
+        return _JAIL_FAILED
+    except BrokenPipeError:
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _exit_code_of(exc: SetupError) -> int:
+    if not exc.op.startswith("execute"):
+        return _JAIL_FAILED
+    return _NOT_FOUND if exc.errno == errno.ENOENT else _NOT_EXECUTABLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="jail", description="Run programs that nobody trusts.", allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    one = commands.add_parser("run", help="run a program in a sandbox of its own", allow_abbrev=False, epilog=_EPILOG)
+    _add_policy_options(one)
+    one.add_argument("--cwd", metavar="DIR", help="where it starts, as seen inside (default: the workspace)")
+    one.add_argument("--json", metavar="TO", help="write the result as JSON to this file, or descriptor number")
+    one.add_argument("cmd", nargs="+", metavar="CMD", help="the program and its arguments, after --")
+    one.set_defaults(command=_run)
+
+    explain = commands.add_parser("explain", help="print what would be done and guaranteed, and do nothing")
+    _add_policy_options(explain)
+    explain.add_argument("--json", action="store_true", help="as JSON")
+    explain.set_defaults(command=_explain)
+
+    doctor = commands.add_parser("doctor", help="say what this host can do, and the cure for what it cannot")
+    _add_policy_options(doctor)
+    doctor.set_defaults(command=_doctor)
+
+    profiles = commands.add_parser("profiles", help="list the built-in profiles, or print one")
+    profiles.add_argument("name", nargs="?", help="a profile, to be printed as TOML with everything it extends")
+    profiles.set_defaults(command=_profiles)
+    return parser
+
+
+_EPILOG = "exit codes: the program's own; 124 timeout; 125 jail failed; 126, 127 no such program; 128+n signal"
+
+# Flag, metavar, whether it may be given again, help. The words are those of TOML and of jail.run.
+_OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
+    ("read", "PATH", True, "show this file or directory, read-only"),
+    ("write", "PATH", True, "show it, and let it be changed"),
+    ("deny", "PATH", True, "hide it, although something above it is shown"),
+    ("workspace", "DIR", False, "show this directory and start in it"),
+    ("workspace-access", "read|write", False, "what may be done in the workspace"),
+    ("network", "none|host", False, "no network, or the host's"),
+    ("env", "NAME=VALUE", True, "set a variable"),
+    ("pass-env", "NAME", True, "pass a variable on"),
+    ("memory", "SIZE", False, "memory of each process, such as 512M"),
+    ("scratch", "SIZE", False, "size of /tmp and the home, together"),
+    ("file-size", "SIZE", False, "size of the largest file that can be written"),
+    ("processes", "N", False, "processes and threads inside"),
+    ("open-files", "N", False, "open files of each process"),
+    ("timeout", "TIME", False, "kill it after this time, such as 90s or 2m"),
+    ("hostname", "NAME", False, "the host's name inside"),
+    ("uid", "N", False, "user id seen inside"),
+    ("gid", "N", False, "group id seen inside"),
+    ("allow-syscalls", "NAME", True, "allow a system call beside the built-in list"),
+    ("deny-syscalls", "NAME", True, "deny one"),
+    ("waive", "GUARANTEE", True, "go on without it where this host cannot keep it"),
+)
+_COUNTS = ("processes", "open_files", "uid", "gid")
+
+
+def _add_policy_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("policy")
+    group.add_argument("--profile", metavar="NAME", help="a built-in profile (default: default)")
+    group.add_argument("--policy", metavar="FILE", help="a policy in TOML, instead of a profile")
+    for name, metavar, again, text in _OPTIONS:
+        group.add_argument(f"--{name}", metavar=metavar, action="append" if again else "store", help=text)
+
+
+def _policy(args: argparse.Namespace) -> Policy:
+    if args.profile and args.policy:
+        raise PolicyError("--profile and --policy exclude each other; a policy can extend a profile")
+    base = load_policy(Path(args.policy) if args.policy else args.profile or "default")
+    given = {name.replace("-", "_") for name, *_ in _OPTIONS}
+    fields = {name: value for name, value in vars(args).items() if name in given and value is not None}
+    for name in _COUNTS:
+        if name in fields:
+            fields[name] = _count(name, fields[name])
+    if "env" in fields:
+        fields["env"] = dict(_variable(text) for text in fields["env"])
+    return base.extend(**fields)
+
+
+def _count(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise PolicyError(f"{text!r} is not a whole number", key=name) from None
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise PolicyError(f"{text!r} is not NAME=VALUE; to pass one on there is --pass-env", key="env")
+    return name, value
+
+
+def _run(args: argparse.Namespace) -> int:
+    result = run(
+        args.cmd,
+        policy=_policy(args),
+        cwd=args.cwd,
+        stdin=_stdin(),
+        on_stdout=lambda piece: _write_all(1, piece),
+        on_stderr=lambda piece: _write_all(2, piece),
+    )
+    if args.json is not None:
+        _write_json(args.json, result)
+    return result.exit_code
+
+
+def _stdin() -> int | None:
+    """
+    Ours, unless it is a terminal: that is never shared with what runs inside.
+    """
+    try:
+        return None if os.isatty(0) else os.dup(0)
+    except OSError:
+        return None
+
+
+def _write_all(fd: int, piece: bytes) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _write_json(target: str, result: Result) -> None:
+    text = result.to_json() + "\n"
+    try:
+        if target.isdecimal():
+            _write_all(int(target), text.encode())
+        else:
+            Path(target).write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise PolicyError(f"cannot write the result to {target}: {exc.strerror}", key="--json") from exc
+
+
+def _explain(args: argparse.Namespace) -> int:
+    plan, _ = make_plan(_policy(args))
+    print(render_plan_json(plan) if args.json else render_plan(plan), end="\n" if args.json else "")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    policy = _policy(args)
+    text, is_well = diagnose(probe(), policy)
+    print(text, end="")
+    if is_well:
+        print(render_guarantees(make_plan(policy)[0].guarantees), end="")
+    return 0 if is_well else 1
+
+
+def _profiles(args: argparse.Namespace) -> int:
+    if args.name:
+        print(load_policy(args.name).to_toml(), end="")
+        return 0
+    described = list_profiles()
+    width = max(map(len, described))
+    for name, description in described.items():
+        print(f"{name:{width}}  {description}")
+    return 0
