@@ -154,5 +154,7 @@ void reap_everything(const struct jail_state *state)
 		else
 			kill_children();
 		r = (int)sys(wait4, -1, 0, __WALL, 0);
+		while (r > 0) /* all that have ended: a kill for each would take the square of their number */
+			r = (int)sys(wait4, -1, 0, WNOHANG | __WALL, 0);
 	}
 }
