@@ -29,6 +29,7 @@ __all__ = ["Plan", "Tier", "choose_filter", "choose_tier", "compile_plan"]
 
 # Landlock below ABI 2 forbids every move to another directory (EXDEV), which no build survives.
 _LANDLOCK_USABLE = 2
+_LANDLOCK_TRUNCATES = 3
 _LANDLOCK_SCOPES = 6
 
 
@@ -249,6 +250,8 @@ class _Deciding:
     def write(self) -> _Kept | _Lost:
         writable = [tree.path for tree in self.view.trees if tree.writable]
         inner = [t.path for t in self.view.trees if not t.writable and self._in_writable(t.path)]
+        if not self._own and self.host.landlock_abi < _LANDLOCK_TRUNCATES:
+            return _Lost("a mount namespace, or Landlock ABI 3 of Linux 6.2 against truncate(2)", "userns")
         if inner and not self._own:
             return _Lost(f"a mount namespace to keep {inner[0]} read-only in a writable directory", "userns")
         where = ", ".join(writable) if writable else "nothing of the host"
