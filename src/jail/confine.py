@@ -141,11 +141,18 @@ def _without_hidden(view: View) -> Iterator[Tree]:
             yield tree
 
 
-def scope_ops() -> list[Op]:
+def scope_ops(abi: int) -> list[Op]:
     """
     A domain around `jail-init` and all that it starts, that keeps their signals in. Landlock ABI 6.
+
+    A domain that does not speak of REFER denies it all the same (landlock(7)), so this one allows it
+    everywhere: without that no file could be moved to another directory.
     """
-    return [Op(OpKind.LANDLOCK_RULESET, args=(0, 0, SCOPE_SIGNAL)), Op(OpKind.LANDLOCK_RESTRICT)]
+    return [
+        Op(OpKind.LANDLOCK_RULESET, args=(int(Access.REFER), 0, SCOPE_SIGNAL)),
+        _path("/", Access.REFER, abi),
+        Op(OpKind.LANDLOCK_RESTRICT),
+    ]
 
 
 def rlimit_ops(policy: Policy, host: Host) -> Iterator[Op]:

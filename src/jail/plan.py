@@ -111,6 +111,13 @@ def compile_plan(policy: Policy, host: Host, view: View, seccomp_filter: bytes) 
         UnsupportedError: a guarantee cannot be kept here and is not waived.
     """
     tier = choose_tier(host)
+    if tier is not Tier.NAMESPACES and (policy.uid, policy.gid) != (None, None):
+        raise UnsupportedError(
+            "uid" if policy.uid is not None else "gid",
+            needs="a user namespace, to map it",
+            found=host.found("userns"),
+            cure=host.cures.get("userns"),
+        )
     guarantees = tuple(_Deciding(policy, host, view, tier).decide())
     load = Op(OpKind.SECCOMP, data=seccomp_filter)
     rlimits = list(rlimit_ops(policy, host))
@@ -159,7 +166,7 @@ def _on_landlock(
     contained = host.landlock_abi >= _LANDLOCK_SCOPES
     setup = (
         Op(OpKind.NO_NEW_PRIVS),
-        *(scope_ops() if contained else ()),
+        *(scope_ops(host.landlock_abi) if contained else ()),
         Op(OpKind.SUBREAPER, args=(int(contained),)),
         *landlock_ops(policy, view, host.landlock_abi, mounts=False),
         Op(OpKind.CAPABILITIES),

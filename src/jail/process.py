@@ -4,6 +4,7 @@ One program in a sandbox: its streams, its time, its end.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -84,30 +85,32 @@ class _Stream:
     sink: Sink | None
     kept: bytearray = field(default_factory=bytearray)
 
-    def read(self) -> bool:
+    def read(self) -> int:
         """
-        Take what is there. False at the end of the stream.
+        Take what is there, and say how many bytes it was: 0 at the end of the stream.
         """
-        try:
-            piece = os.read(self.fd, _CHUNK_BYTES)
-        except BlockingIOError:
-            return True
+        piece = os.read(self.fd, _CHUNK_BYTES)
         if self.sink is None:
             self.kept += piece
         elif piece:
             self.sink(piece)
-        return bool(piece)
+        return len(piece)
 
     def drain(self) -> None:
         """
-        Take what is there and wait for no more: another process may hold the pipe open for good.
+        Take what a program has left in the pipe, and no more than fits into one: another process may hold
+        it open for good, and go on writing.
         """
         os.set_blocking(self.fd, False)
-        size = -1
-        while size != len(self.kept):
-            size = len(self.kept)
-            if not self.read():
+        left = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ)
+        while left > 0:
+            try:
+                taken = self.read()
+            except BlockingIOError:
                 return
+            if not taken:
+                return
+            left -= taken
 
 
 class Process:

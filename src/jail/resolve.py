@@ -46,6 +46,7 @@ def resolve(policy: Policy, host: Host, *, siblings: bool = False) -> View:
     hidden = sorted(set(_hidden(policy, trees)))
     for path in hidden:
         trees.pop(path, None)
+    hidden = [path for path in hidden if _is_exposed(path, trees, hidden)]
     trees = {path: tree for path, tree in trees.items() if not _is_shown(tree, trees, hidden)}
     trees |= _pins(trees, hidden)
     ordered = tuple(sorted(trees.values()))
@@ -164,6 +165,15 @@ def _hidden(policy: Policy, trees: Mapping[str, Tree]) -> Iterator[str]:
             yield found[0]
         elif not found and any_writable:
             _refuse_creatable(os.path.join(os.path.realpath(parent), name), trees)
+
+
+def _is_exposed(path: str, trees: Mapping[str, Tree], hidden: Iterable[str]) -> bool:
+    """
+    Whether a hidden path would be seen if it were not covered: a tree contains it, and nothing hidden in that.
+    """
+    denied = set(hidden) - {path}
+    first = next(place for place in upwards(path) if place in trees or place in denied or place == "/")
+    return first in trees
 
 
 def _listing(directory: str) -> frozenset[str]:

@@ -16,6 +16,7 @@ from typing import Self, Unpack
 
 from .environment import build_environment
 from .errors import JailError, PolicyError
+from .fields import parse_env_name, parse_env_value
 from .guarantee import Guarantee
 from .plan import Plan, Tier, choose_filter, choose_tier, compile_plan
 from .policy import Policy, PolicyFields
@@ -165,7 +166,7 @@ class Sandbox:
         """
         what = Exec(
             args=_arguments(cmd, shell=shell),
-            env=self._env | dict(env or {}),
+            env=self._env | _variables(env or {}),
             directory=os.fspath(cwd) if cwd is not None else self._directory(),
             input=input.encode() if isinstance(input, str) else input,
             stdin=stdin,
@@ -230,6 +231,10 @@ def _end(init: Init, scratch: Scratch | None, tier: Tier) -> None:
     init.close()
     if scratch is not None:
         scratch.close()
+
+
+def _variables(env: Mapping[str, str]) -> dict[str, str]:
+    return {parse_env_name(name): parse_env_value(text) for name, text in env.items()}
 
 
 def _arguments(cmd: Command, *, shell: bool) -> list[str | bytes]:

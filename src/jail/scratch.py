@@ -28,10 +28,8 @@ class Scratch:
 
     def __init__(self) -> None:
         _sweep()
+        self.path, self._fd = _create()
         forget_in_child(self)
-        self.path = os.path.realpath(tempfile.mkdtemp(prefix=_PREFIX))
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for name in ("tmp", "home"):
             os.mkdir(name, 0o700, dir_fd=self._fd)
 
@@ -50,6 +48,24 @@ class Scratch:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _create() -> tuple[str, int]:
+    """
+    A new directory, and a descriptor that holds its lock.
+
+    Another harness may sweep in between: what it took for left behind is tried anew.
+    """
+    while True:
+        path = os.path.realpath(tempfile.mkdtemp(prefix=_PREFIX))
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(fd, fcntl.LOCK_EX)  # waits for who sweeps it
+        if os.fstat(fd).st_nlink:
+            return path, fd
+        os.close(fd)
 
 
 def _remove(path: str) -> None:
@@ -76,7 +92,8 @@ def _sweep() -> None:
         try:
             if os.fstat(fd).st_uid == os.geteuid():
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(str(place))
+                if os.fstat(fd).st_nlink:  # or its own sandbox has just removed it
+                    _remove(str(place))
         except BlockingIOError:
             continue  # its harness lives
         finally:

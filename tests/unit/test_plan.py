@@ -178,7 +178,7 @@ def test_jail_init_stands_outside_of_the_programs_domain_without_namespaces():
     assert (OpKind.LANDLOCK_RESTRICT, OpKind.SECCOMP) == tuple(kinds(plan.each_exec)[-2:])
     assert 1 == kinds(plan.setup).count(OpKind.LANDLOCK_RESTRICT)
     assert OpKind.SECCOMP not in kinds(plan.setup)
-    assert (0, 0, 2) == next(op.args for op in plan.setup if op.kind is OpKind.LANDLOCK_RULESET)
+    assert (1 << 13, 0, 2) == next(op.args for op in plan.setup if op.kind is OpKind.LANDLOCK_RULESET)
     assert 0 == plan.clone_flags
 
 
@@ -188,7 +188,7 @@ def test_landlock_alone_allows_what_lies_beside_the_hidden():
     """
     paths = [op.path for op in compiled(hosts.DOCKER).setup if op.kind is OpKind.LANDLOCK_PATH]
 
-    assert ["/usr", "/work", "/etc/passwd", "/etc/ssl"] == paths[:4]
+    assert ["/", "/usr", "/work", "/etc/passwd", "/etc/ssl"] == paths[:5]
 
 
 @pytest.mark.parametrize(
