@@ -7,42 +7,42 @@
  */
 
 enum jail_op_kind {
-	JAIL_OP_USERNS_MAP = 1,		/* args: uid inside, uid outside, gid inside, gid outside */
-	JAIL_OP_MOUNT_PRIVATE,		/* no mount of ours reaches the host, nor the reverse */
-	JAIL_OP_SCRATCH,		/* args: size in bytes, inodes */
-	JAIL_OP_DIRECTORY,		/* path; args: mode */
-	JAIL_OP_SYMLINK,		/* path; data: the link's text */
-	JAIL_OP_BIND,			/* path inside; data: path outside; args: MOUNT_ATTR_* */
-	JAIL_OP_WRITABLE,		/* path of a fresh directory on scratch; args: mode, MOUNT_ATTR_* */
-	JAIL_OP_FILE,			/* path; data: content, shown over the file that is there */
-	JAIL_OP_HIDE,			/* path of a file or directory to cover with an empty one */
-	JAIL_OP_PROC,			/* path; args: MOUNT_ATTR_* */
-	JAIL_OP_DEVPTS,			/* path */
-	JAIL_OP_OVERLAY,		/* path of the upper directory; data: lower.  Tried by the probe */
-	JAIL_OP_PIVOT,			/* the tree built so far becomes the root, read-only */
-	JAIL_OP_LOOPBACK,		/* brings lo up */
-	JAIL_OP_HOSTNAME,		/* data: the name, without NUL */
-	JAIL_OP_KEYRING,		/* a session keyring of our own */
-	JAIL_OP_RLIMIT,			/* args: RLIMIT_*, soft, hard */
-	JAIL_OP_LANDLOCK_RULESET,	/* args: handled_access_fs, handled_access_net, scoped */
-	JAIL_OP_LANDLOCK_PATH,		/* path; args: access for a directory, access for a file */
+	JAIL_OP_USERNS_MAP = 1, /* args: uid inside, uid outside, gid inside, gid outside */
+	JAIL_OP_MOUNT_PRIVATE,	/* no mount of ours reaches the host, nor the reverse */
+	JAIL_OP_SCRATCH,	/* args: size in bytes, inodes */
+	JAIL_OP_DIRECTORY,	/* path; args: mode */
+	JAIL_OP_SYMLINK,	/* path; data: the link's text */
+	JAIL_OP_BIND,		/* path inside; data: path outside; args: MOUNT_ATTR_* */
+	JAIL_OP_WRITABLE,	/* path of a fresh directory on scratch; args: mode, MOUNT_ATTR_* */
+	JAIL_OP_FILE,		/* path; data: content, shown over the file that is there */
+	JAIL_OP_HIDE,		/* path of a file or directory to cover with an empty one */
+	JAIL_OP_PROC,		/* path; args: MOUNT_ATTR_* */
+	JAIL_OP_DEVPTS,		/* path */
+	JAIL_OP_OVERLAY,	/* path of the upper directory; data: lower.  Tried by the probe */
+	JAIL_OP_PIVOT,		/* the tree built so far becomes the root, read-only */
+	JAIL_OP_LOOPBACK,	/* brings lo up */
+	JAIL_OP_HOSTNAME,	/* data: the name, without NUL */
+	JAIL_OP_KEYRING,	/* a session keyring of our own */
+	JAIL_OP_RLIMIT,		/* args: RLIMIT_*, soft, hard */
+	JAIL_OP_LANDLOCK_RULESET, /* args: handled_access_fs, handled_access_net, scoped */
+	JAIL_OP_LANDLOCK_PATH,	  /* path; args: access for a directory, access for a file */
 	JAIL_OP_LANDLOCK_RESTRICT,
-	JAIL_OP_CAPABILITIES,		/* none left, in no set, for good */
+	JAIL_OP_CAPABILITIES, /* none left, in no set, for good */
 	JAIL_OP_NO_NEW_PRIVS,
-	JAIL_OP_UNDUMPABLE,		/* nobody traces jail-init or opens its /proc files */
-	JAIL_OP_SUBREAPER,		/* orphans come to jail-init although it is not PID 1 */
-	JAIL_OP_SECCOMP,		/* data: struct sock_filter[] */
+	JAIL_OP_UNDUMPABLE, /* nobody traces jail-init or opens its /proc files */
+	JAIL_OP_SUBREAPER,  /* orphans come to jail-init although it is not PID 1 */
+	JAIL_OP_SECCOMP,    /* data: struct sock_filter[] */
 	JAIL_OP_MAX_
 };
 
 enum jail_op_flag {
-	JAIL_OPTIONAL = 1		/* what the op names may be absent: ENOENT is no fault */
+	JAIL_OPTIONAL = 1 /* what the op names may be absent: ENOENT is no fault */
 };
 
 enum jail_phase {
-	JAIL_PHASE_SPAWN = 1,		/* before jail-init ran */
-	JAIL_PHASE_SETUP,		/* an op of the plan's first list */
-	JAIL_PHASE_EXEC			/* an op of the second list, or the exec itself */
+	JAIL_PHASE_SPAWN = 1, /* before jail-init ran */
+	JAIL_PHASE_SETUP,     /* an op of the plan's first list */
+	JAIL_PHASE_EXEC	      /* an op of the second list, or the exec itself */
 };
 
 /* The steps of an exec that are not ops; jail_event.op_kind when op is JAIL_NO_OP. */
@@ -60,8 +60,9 @@ enum jail_step {
 
 enum jail_limit {
 	JAIL_NO_OP = -1,
-	JAIL_PACKET_BYTES = 65536,	/* most bytes in one packet on the control socket, header included */
-	JAIL_REQUEST_BYTES = 16777216,	/* most bytes in one request */
+	JAIL_PACKET_BYTES =
+		65536, /* most bytes in one packet on the control socket, header included */
+	JAIL_REQUEST_BYTES = 16777216, /* most bytes in one request */
 	JAIL_CONTROL_FD = 3
 };
 
@@ -69,8 +70,8 @@ struct jail_op {
 	uint32_t kind;
 	uint32_t flags;
 	uint64_t args[4];
-	uint32_t path;			/* offset into the plan's data, NUL-terminated there */
-	uint32_t data;			/* offset into the plan's data */
+	uint32_t path; /* offset into the plan's data, NUL-terminated there */
+	uint32_t data; /* offset into the plan's data */
 	uint32_t data_len;
 	uint32_t pad;
 };
@@ -95,28 +96,29 @@ struct jail_exec {
 	uint32_t argc;
 	uint32_t envc;
 	uint32_t text_len;
-	uint32_t last;			/* 1: jail-init ends when this program has */
+	uint32_t last; /* 1: jail-init ends when this program has */
 	uint32_t pad;
 };
 
 enum jail_request_kind {
-	JAIL_REQUEST_PLAN = 1,		/* struct jail_plan; comes first, once, with a pidfd of the harness */
-	JAIL_REQUEST_EXEC,		/* struct jail_exec */
-	JAIL_REQUEST_SIGNAL		/* struct jail_signal */
+	JAIL_REQUEST_PLAN =
+		1,	    /* struct jail_plan; comes first, once, with a pidfd of the harness */
+	JAIL_REQUEST_EXEC,  /* struct jail_exec */
+	JAIL_REQUEST_SIGNAL /* struct jail_signal */
 };
 
 /* Before each packet from the harness.  A request longer than one packet goes on in the next. */
 struct jail_packet {
 	uint32_t kind;
-	uint32_t id;			/* of the exec */
-	uint32_t total;			/* bytes of the whole request, headers of packets not counted */
-	uint32_t offset;		/* of this packet's bytes in it */
+	uint32_t id;	 /* of the exec */
+	uint32_t total;	 /* bytes of the whole request, headers of packets not counted */
+	uint32_t offset; /* of this packet's bytes in it */
 };
 
 enum jail_scope {
-	JAIL_SCOPE_PROCESS = 1,		/* the exec's first process */
-	JAIL_SCOPE_GROUP,		/* its process group */
-	JAIL_SCOPE_TREE			/* all that descends from it, daemons included */
+	JAIL_SCOPE_PROCESS = 1, /* the exec's first process */
+	JAIL_SCOPE_GROUP,	/* its process group */
+	JAIL_SCOPE_TREE		/* all that descends from it, daemons included */
 };
 
 struct jail_signal {
@@ -125,10 +127,10 @@ struct jail_signal {
 };
 
 enum jail_event_kind {
-	JAIL_EVENT_READY = 1,		/* the setup ops are done */
-	JAIL_EVENT_FAULT,		/* phase, op, op_kind, err say what failed */
-	JAIL_EVENT_STARTED,		/* pid, as seen inside */
-	JAIL_EVENT_EXITED		/* code and status as in siginfo, and what was used */
+	JAIL_EVENT_READY = 1, /* the setup ops are done */
+	JAIL_EVENT_FAULT,     /* phase, op, op_kind, err say what failed */
+	JAIL_EVENT_STARTED,   /* pid, as seen inside */
+	JAIL_EVENT_EXITED     /* code and status as in siginfo, and what was used */
 };
 
 /* Each packet from jail-init is one of these.  READY comes on the control socket, the rest on the exec's own. */
@@ -136,26 +138,26 @@ struct jail_event {
 	uint32_t kind;
 	uint32_t id;
 	int32_t phase;
-	int32_t op;			/* index into its list, or JAIL_NO_OP */
-	int32_t op_kind;		/* enum jail_op_kind, or enum jail_step */
-	int32_t err;			/* errno, positive */
+	int32_t op;	 /* index into its list, or JAIL_NO_OP */
+	int32_t op_kind; /* enum jail_op_kind, or enum jail_step */
+	int32_t err;	 /* errno, positive */
 	int32_t pid;
-	int32_t status;			/* as wait4(2) gives it */
+	int32_t status; /* as wait4(2) gives it */
 	uint64_t user_us;
 	uint64_t system_us;
 	uint64_t maxrss_kb;
-	uint64_t wall_ns;		/* from the exec to its end */
+	uint64_t wall_ns; /* from the exec to its end */
 };
 
 struct jail_spawn {
-	uint64_t clone_flags;		/* CLONE_NEW* */
-	uint64_t ambient;		/* capabilities that jail-init keeps across its exec, one bit each */
-	int32_t init_fd;		/* jail-init, open for reading or O_PATH */
-	int32_t control_fd;		/* jail-init's end of the control socket */
-	int32_t cgroup_fd;		/* of the cgroup to start in, or -1 */
-	int32_t pidfd;			/* out: owned by the caller */
-	int32_t pid;			/* out: as the caller's pid namespace sees it */
-	int32_t step;			/* out, on failure: enum jail_step */
+	uint64_t clone_flags; /* CLONE_NEW* */
+	uint64_t ambient;     /* capabilities that jail-init keeps across its exec, one bit each */
+	int32_t init_fd;      /* jail-init, open for reading or O_PATH */
+	int32_t control_fd;   /* jail-init's end of the control socket */
+	int32_t cgroup_fd;    /* of the cgroup to start in, or -1 */
+	int32_t pidfd;	      /* out: owned by the caller */
+	int32_t pid;	      /* out: as the caller's pid namespace sees it */
+	int32_t step;	      /* out, on failure: enum jail_step */
 };
 
 int jail_spawn(struct jail_spawn *spawn);

@@ -14,7 +14,8 @@
  * Returns the child's pid, or -errno.  The child returns from no function of
  * the caller's: it calls fn(arg) and exits with what that returned.
  */
-__attribute__((noinline)) static long clone_call(long nr, const long a[5], int (*fn)(void *), void *arg)
+__attribute__((noinline)) static long clone_call(long nr, const long a[5], int (*fn)(void *),
+						 void *arg)
 {
 #if defined(__x86_64__)
 	register long r10 __asm__("r10") = a[3];
@@ -57,8 +58,8 @@ __attribute__((noinline)) static long clone_call(long nr, const long a[5], int (
 			 "svc 0\n\t"
 			 "1:"
 			 : "+r"(x0)
-			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x9), "r"(x10),
-			   [exit] "i"(__NR_exit_group)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x9),
+			   "r"(x10), [exit] "i"(__NR_exit_group)
 			 : "memory", "cc", "x30");
 	return x0;
 #else

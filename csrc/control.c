@@ -96,11 +96,13 @@ int control_receive(struct jail_request *request)
 			return n;
 		if (request->len == 0)
 			first = packet;
-		if (packet.kind != first.kind || packet.id != first.id || packet.total != first.total ||
-		    packet.offset != request->len || packet.total > JAIL_REQUEST_BYTES)
+		if (packet.kind != first.kind || packet.id != first.id ||
+		    packet.total != first.total || packet.offset != request->len ||
+		    packet.total > JAIL_REQUEST_BYTES)
 			return -EBADMSG;
 		request->len += (uint32_t)n - (uint32_t)sizeof(packet);
-		if (request->len > packet.total || (request->len < packet.total && n == sizeof(packet)))
+		if (request->len > packet.total ||
+		    (request->len < packet.total && n == sizeof(packet)))
 			return -EBADMSG;
 	} while (request->len < packet.total);
 	request->kind = first.kind;

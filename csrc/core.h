@@ -13,12 +13,12 @@
 
 /* What one op leaves for the next.  -1 is the only "no descriptor". */
 struct jail_state {
-	const char *data;	/* the plan's bytes: paths, link texts, filters */
-	int scratch;		/* the sandbox's own tmpfs */
-	int root;		/* the tree that will become / */
-	int ruleset;		/* Landlock's, until it is enforced */
-	uint32_t serial;	/* names on scratch */
-	int kill_is_contained;	/* kill(-1) reaches this sandbox and nothing else */
+	const char *data;      /* the plan's bytes: paths, link texts, filters */
+	int scratch;	       /* the sandbox's own tmpfs */
+	int root;	       /* the tree that will become / */
+	int ruleset;	       /* Landlock's, until it is enforced */
+	uint32_t serial;       /* names on scratch */
+	int kill_is_contained; /* kill(-1) reaches this sandbox and nothing else */
 };
 
 /* A plan whose every offset has been checked. */
@@ -36,12 +36,12 @@ struct jail_ops {
  */
 struct jail_slot {
 	uint32_t id;
-	uint32_t last;		/* the sandbox ends with this program */
-	int shepherd;		/* its pid; 0: the slot is free; -1: it was killed, and jail-init reports */
-	int pid;		/* 0 until clone(2) has written it */
-	int ended;		/* the end was reported, and pid is nobody's any more */
+	uint32_t last; /* the sandbox ends with this program */
+	int shepherd;  /* its pid; 0: the slot is free; -1: it was killed, and jail-init reports */
+	int pid;       /* 0 until clone(2) has written it */
+	int ended;     /* the end was reported, and pid is nobody's any more */
 	int fds[3];
-	int status;		/* where the harness listens */
+	int status; /* where the harness listens */
 	uint64_t start_ns;
 	struct jail_state *state;
 	const struct jail_ops *ops;
@@ -50,13 +50,13 @@ struct jail_slot {
 	uint32_t n_files;
 	char **argv;
 	char **envp;
-	char *memory;		/* the shepherd's stack, then the strings above */
+	char *memory; /* the shepherd's stack, then the strings above */
 	size_t memory_len;
 };
 
 #define SLOTS_MAX 1024
 struct jail_slots {
-	uint32_t used;		/* none beyond has ever been */
+	uint32_t used; /* none beyond has ever been */
 	int is_over;
 	struct jail_slot slot[SLOTS_MAX];
 };
@@ -131,7 +131,7 @@ struct jail_request {
 	uint32_t kind;
 	uint32_t id;
 	uint32_t len;
-	char *bytes;	/* JAIL_REQUEST_BYTES long, and as much again to work in */
+	char *bytes; /* JAIL_REQUEST_BYTES long, and as much again to work in */
 	int fds[4];
 	int n_fds;
 };

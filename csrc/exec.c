@@ -87,7 +87,8 @@ static int child(void *arg)
 }
 
 /* Points directory, files, argv and envp at their strings in text. */
-static int point(struct jail_slot *slot, const struct jail_exec *exec, const char *text, char **pointers)
+static int point(struct jail_slot *slot, const struct jail_exec *exec, const char *text,
+		 char **pointers)
 {
 	const char *end = text + exec->text_len;
 
@@ -105,7 +106,8 @@ static int point(struct jail_slot *slot, const struct jail_exec *exec, const cha
 	for (uint32_t i = 0; i < exec->envc && text < end; i++, text = after(text))
 		*pointers++ = (char *)text;
 	*pointers++ = 0;
-	return text == end && (uint64_t)(pointers - slot->argv) == (uint64_t)exec->argc + exec->envc + 2 ?
+	return text == end && (uint64_t)(pointers - slot->argv) ==
+				       (uint64_t)exec->argc + exec->envc + 2 ?
 		       0 :
 		       -EBADMSG;
 }
@@ -121,10 +123,12 @@ int exec_parse(const struct jail_request *request, struct jail_slot *ret_slot)
 	uint64_t strings, pointers_len;
 	char *memory;
 
-	if (request->len < sizeof(*exec) || request->len - sizeof(*exec) != exec->text_len || !exec->text_len)
+	if (request->len < sizeof(*exec) || request->len - sizeof(*exec) != exec->text_len ||
+	    !exec->text_len)
 		return -EBADMSG;
 	strings = 1 + (uint64_t)exec->files + exec->argc + exec->envc;
-	if (text[exec->text_len - 1] != '\0' || strings > exec->text_len || !exec->files || !exec->argc)
+	if (text[exec->text_len - 1] != '\0' || strings > exec->text_len || !exec->files ||
+	    !exec->argc)
 		return -EBADMSG;
 
 	pointers_len = (exec->argc + (uint64_t)exec->envc + 2) * sizeof(char *);
@@ -152,13 +156,14 @@ int exec_start(struct jail_slot *slot, struct jail_event *ret_event)
 {
 	__attribute__((aligned(16))) char stack[STACK_BYTES];
 	struct start start = { .slot = slot, .fault = ret_event };
-	long a[5] = { CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD, (long)(stack + STACK_BYTES),
-		      (long)&slot->pid };
+	long a[5] = { CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
+		      (long)(stack + STACK_BYTES), (long)&slot->pid };
 	int pid;
 
-	*ret_event = (struct jail_event){
-		.kind = JAIL_EVENT_STARTED, .id = slot->id, .phase = JAIL_PHASE_EXEC, .op = JAIL_NO_OP
-	};
+	*ret_event = (struct jail_event){ .kind = JAIL_EVENT_STARTED,
+					  .id = slot->id,
+					  .phase = JAIL_PHASE_EXEC,
+					  .op = JAIL_NO_OP };
 	pid = (int)clone_call(__NR_clone, a, child, &start);
 	if (pid < 0)
 		fail(ret_event, JAIL_STEP_CLONE, pid);

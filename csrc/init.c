@@ -71,9 +71,12 @@ static int is_error(const void *pointer)
 	return (unsigned long)pointer > -4096UL;
 }
 
-static int set_up(struct jail_state *state, const struct jail_request *request, struct jail_ops *ret_ops)
+static int set_up(struct jail_state *state, const struct jail_request *request,
+		  struct jail_ops *ret_ops)
 {
-	struct jail_event event = { .kind = JAIL_EVENT_READY, .phase = JAIL_PHASE_SETUP, .op = JAIL_NO_OP };
+	struct jail_event event = { .kind = JAIL_EVENT_READY,
+				    .phase = JAIL_PHASE_SETUP,
+				    .op = JAIL_NO_OP };
 	int r = plan_decode(request->bytes, request->len, ret_ops);
 
 	if (r < 0) {
@@ -141,18 +144,21 @@ static int answer(struct jail_state *state, struct jail_slots *slots, const stru
 		return 0;
 	}
 	if (request->kind == JAIL_REQUEST_SIGNAL && request->len == sizeof(struct jail_signal)) {
-		reap_signal(state, slots, request->id, (const struct jail_signal *)(const void *)request->bytes,
+		reap_signal(state, slots, request->id,
+			    (const struct jail_signal *)(const void *)request->bytes,
 			    request->bytes + JAIL_REQUEST_BYTES);
 		return 0;
 	}
 	return -EBADMSG;
 }
 
-static int serve(struct jail_state *state, const struct jail_ops *ops, struct jail_request *request, int harness)
+static int serve(struct jail_state *state, const struct jail_ops *ops, struct jail_request *request,
+		 int harness)
 {
 	struct jail_slots slots;
 	uint64_t child = 1UL << (SIGCHLD - 1);
-	auto_close ended = (int)sys(signalfd4, -1, &child, sizeof(child), SFD_CLOEXEC | SFD_NONBLOCK);
+	auto_close ended =
+		(int)sys(signalfd4, -1, &child, sizeof(child), SFD_CLOEXEC | SFD_NONBLOCK);
 	struct pollfd fds[3] = {
 		{ .fd = JAIL_CONTROL_FD, .events = POLLIN },
 		{ .fd = ended, .events = POLLIN },

@@ -98,14 +98,16 @@ int room_mount_devpts(struct jail_state *state, const struct jail_op *op)
 {
 	static const char *const options[] = { "ptmxmode", "0666", "mode", "0620", 0 };
 
-	return mount_new(state, op_path(state, op), "devpts", options, MOUNT_ALWAYS | MOUNT_ATTR_NOEXEC);
+	return mount_new(state, op_path(state, op), "devpts", options,
+			 MOUNT_ALWAYS | MOUNT_ATTR_NOEXEC);
 }
 
 int room_mount_overlay(struct jail_state *state, const struct jail_op *op)
 {
 	const char *const options[] = { "lowerdir", op_data(state, op), 0 };
 
-	return mount_new(state, op_path(state, op), "overlay", options, MOUNT_ALWAYS | MOUNT_ATTR_NODEV);
+	return mount_new(state, op_path(state, op), "overlay", options,
+			 MOUNT_ALWAYS | MOUNT_ATTR_NODEV);
 }
 
 /*

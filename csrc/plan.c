@@ -24,7 +24,8 @@ int plan_decode(const void *bytes, size_t len, struct jail_ops *ret_ops)
 		return -EBADMSG;
 	count = (uint64_t)plan->setup_ops + plan->exec_ops;
 	ops_len = count * sizeof(*ops);
-	if (ops_len > len - sizeof(*plan) || len - sizeof(*plan) - ops_len != plan->data_len || !plan->data_len)
+	if (ops_len > len - sizeof(*plan) || len - sizeof(*plan) - ops_len != plan->data_len ||
+	    !plan->data_len)
 		return -EBADMSG;
 
 	*ret_ops = (struct jail_ops){

@@ -26,8 +26,9 @@ struct jail_slot *reap_slot(struct jail_slots *slots)
 
 static int pid_of(const struct jail_slot *slot)
 {
-	return __atomic_load_n(&slot->ended, __ATOMIC_ACQUIRE) ? 0 :
-								 __atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&slot->ended, __ATOMIC_ACQUIRE) ?
+		       0 :
+		       __atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE);
 }
 
 /* Whoever stops jail-init's helpers and outruns its signals has everybody stopped until he is gone. */
@@ -40,14 +41,16 @@ static void kill_frozen(const struct jail_state *state, int ancestor, char *work
 	sys(kill, -1, SIGCONT);
 }
 
-static void signal_tree(const struct jail_state *state, const struct jail_slot *slot, int signal, char *work)
+static void signal_tree(const struct jail_state *state, const struct jail_slot *slot, int signal,
+			char *work)
 {
 	int ancestor = slot->shepherd > 0 ? slot->shepherd : pid_of(slot);
 	int n = family_signal(ancestor, signal, work);
 
 	if (n > 0 && signal == SIGKILL)
 		kill_frozen(state, ancestor, work);
-	if (pid_of(slot) && (n < 0 || slot->shepherd < 0)) /* no /proc; or no shepherd, and he is the ancestor */
+	if (pid_of(slot) &&
+	    (n < 0 || slot->shepherd < 0)) /* no /proc; or no shepherd, and he is the ancestor */
 		sys(kill, n < 0 ? -pid_of(slot) : pid_of(slot), signal);
 	if (slot->shepherd > 0 && signal == SIGKILL) /* who was stopped could not report the end */
 		sys(kill, slot->shepherd, SIGCONT);
@@ -123,7 +126,8 @@ int reap_children(struct jail_slots *slots)
 /* SIGKILL to each child by name; their children become ours when they die. */
 static void kill_children(void)
 {
-	auto_close fd = (int)sys(openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+	auto_close fd =
+		(int)sys(openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
 	char text[4096];
 	long n = fd < 0 ? fd : sys(read, fd, text, sizeof(text));
 	int pid = 0;
@@ -154,7 +158,8 @@ void reap_everything(const struct jail_state *state)
 		else
 			kill_children();
 		r = (int)sys(wait4, -1, 0, __WALL, 0);
-		while (r > 0) /* all that have ended: a kill for each would take the square of their number */
+		while (r >
+		       0) /* all that have ended: a kill for each would take the square of their number */
 			r = (int)sys(wait4, -1, 0, WNOHANG | __WALL, 0);
 	}
 }

@@ -37,7 +37,8 @@ int run_ops(struct jail_state *state, const struct jail_op *ops, uint32_t count,
 {
 	for (uint32_t i = 0; i < count; i++) {
 		const struct jail_op *op = &ops[i];
-		int r = op->kind < JAIL_OP_MAX_ && rooms[op->kind] ? rooms[op->kind](state, op) : -EINVAL;
+		int r = op->kind < JAIL_OP_MAX_ && rooms[op->kind] ? rooms[op->kind](state, op) :
+								     -EINVAL;
 
 		if (r == -ENOENT && (op->flags & JAIL_OPTIONAL))
 			continue;

@@ -178,11 +178,14 @@ int room_scratch_file(struct jail_state *state, const struct jail_op *op)
 	if (place < 0)
 		return place;
 	render_number(part, "f/", state->serial++);
-	file = (int)sys(openat, state->scratch, part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	file = (int)sys(openat, state->scratch, part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+			0644);
 	if (file < 0)
 		return file;
 	r = write_all(file, op_data(state, op), op->data_len);
-	return r < 0 ? r : show(state, part, place, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	return r < 0 ? r :
+		       show(state, part, place,
+			    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 }
 
 /*

@@ -15,7 +15,8 @@ int room_seccomp_load(struct jail_state *state, const struct jail_op *op)
 		.filter = (struct sock_filter *)op_data(state, op),
 	};
 
-	if (!op->data_len || op->data_len % sizeof(struct sock_filter) || op->data_len / sizeof(struct sock_filter) > BPF_MAXINSNS)
+	if (!op->data_len || op->data_len % sizeof(struct sock_filter) ||
+	    op->data_len / sizeof(struct sock_filter) > BPF_MAXINSNS)
 		return -EINVAL;
 	return (int)sys(seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
 }

@@ -47,7 +47,8 @@ static int on_scratch(const struct jail_state *state, int fd)
 		r = (int)sys(statx, fd, "", AT_EMPTY_PATH, STATX_TYPE, &theirs);
 	if (r < 0)
 		return r;
-	return ours.stx_dev_major == theirs.stx_dev_major && ours.stx_dev_minor == theirs.stx_dev_minor;
+	return ours.stx_dev_major == theirs.stx_dev_major &&
+	       ours.stx_dev_minor == theirs.stx_dev_minor;
 }
 
 /* One component of a path, copied out so that it ends in a NUL. */
@@ -65,7 +66,8 @@ static const char *next_component(const char *path, char ret_name[256])
 	return path + n;
 }
 
-static int make_directory(const struct jail_state *state, int dir_fd, const char *name, uint32_t mode)
+static int make_directory(const struct jail_state *state, int dir_fd, const char *name,
+			  uint32_t mode)
 {
 	int fd = tree_openat(dir_fd, name, O_PATH | O_DIRECTORY);
 	int r;

@@ -74,10 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="jail", description="Run programs that nobody trusts.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
-    one = commands.add_parser("run", help="run a program in a sandbox of its own", allow_abbrev=False, epilog=_EPILOG)
+    one = commands.add_parser(
+        "run", help="run a program in a sandbox of its own", allow_abbrev=False, epilog=_EPILOG
+    )
     _add_policy_options(one)
     one.add_argument("--cwd", metavar="DIR", help="where it starts, as seen inside (default: the workspace)")
-    one.add_argument("--json", metavar="TO", help="write the result as JSON to this file, or descriptor number")
+    one.add_argument(
+        "--json", metavar="TO", help="write the result as JSON to this file, or descriptor number"
+    )
     one.add_argument("cmd", nargs="+", metavar="CMD", help="the program and its arguments, after --")
     one.set_defaults(command=_run)
 
@@ -91,12 +95,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
 
     profiles = commands.add_parser("profiles", help="list the built-in profiles, or print one")
-    profiles.add_argument("name", nargs="?", help="a profile, to be printed as TOML with everything it extends")
+    profiles.add_argument(
+        "name", nargs="?", help="a profile, to be printed as TOML with everything it extends"
+    )
     profiles.set_defaults(command=_profiles)
     return parser
 
 
-_EPILOG = "exit codes: the program's own; 124 timeout; 125 jail failed; 126, 127 no such program; 128+n signal"
+_EPILOG = (
+    "exit codes: the program's own; 124 timeout; 125 jail failed; 126, 127 no such program; 128+n signal"
+)
 
 # Flag, metavar, whether it may be given again, help. The words are those of TOML and of jail.run.
 _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (

@@ -31,7 +31,8 @@ def diagnose(host: Host, policy: Policy) -> tuple[str, bool]:
         tier = None
     lost = _lost(policy) if tier else {"everything": "neither namespaces nor Landlock with seccomp"}
     parts = [
-        f"Linux {host.kernel} on {host.arch}, uid {host.uid}" + (f", in {host.container}" if host.container else ""),
+        f"Linux {host.kernel} on {host.arch}, uid {host.uid}"
+        + (f", in {host.container}" if host.container else ""),
         f"Sandboxes stand on: {tier or 'nothing: this host cannot run any'}",
         "",
         *(_feature(host, name) for name in FEATURES),

@@ -123,7 +123,11 @@ def _accounts(policy: Policy, host: Host, view: View) -> Iterator[Op]:
     if etc is None or etc.path != "/etc":
         return
     root = () if uid == 0 else (f"root:x:0:0:root:{view.home}:/bin/sh",)
-    passwd = [*root, f"{name}:x:{uid}:{gid}::{view.home}:/bin/sh", "nobody:x:65534:65534::/nonexistent:/bin/false"]
+    passwd = [
+        *root,
+        f"{name}:x:{uid}:{gid}::{view.home}:/bin/sh",
+        "nobody:x:65534:65534::/nonexistent:/bin/false",
+    ]
     group = [*(() if gid == 0 else ("root:x:0:",)), f"{name}:x:{gid}:", "nogroup:x:65534:"]
     yield Op(OpKind.FILE, "/etc/passwd", _bytes("\n".join(passwd) + "\n"), optional=True)
     yield Op(OpKind.FILE, "/etc/group", _bytes("\n".join(group) + "\n"), optional=True)

@@ -272,7 +272,9 @@ class _Deciding:
             return _Kept("read-only mounts", "modes, owners, times and attributes of read-only files stay")
         if "filesystem.metadata" in self.policy.waive:
             return _Lost("seccomp to deny chmod(2) and its kin, which was waived", "userns")
-        return _Kept("seccomp", "chmod(2), chown(2), utime(2), setxattr(2) and their kin are EPERM everywhere")
+        return _Kept(
+            "seccomp", "chmod(2), chown(2), utime(2), setxattr(2) and their kin are EPERM everywhere"
+        )
 
     def network(self) -> _Kept | _Lost:
         if self.policy.network == "host":
@@ -295,15 +297,21 @@ class _Deciding:
         if not self._own:
             return _Kept("seccomp", "System V IPC, message queues, keys and sockets are EPERM")
         if self.policy.network == "host" and self.host.landlock_abi < _LANDLOCK_SCOPES:
-            return _Lost("Landlock ABI 6 of Linux 6.12 to keep abstract sockets of the host's network out", "landlock")
+            return _Lost(
+                "Landlock ABI 6 of Linux 6.12 to keep abstract sockets of the host's network out", "landlock"
+            )
         return _Kept("IPC namespace, seccomp", "shared memory, queues and semaphores are its own; no keys")
 
     def privileges(self) -> _Kept:
         held = "user namespace, " if self.tier is Tier.NAMESPACES else ""
-        return _Kept(f"{held}no_new_privs, capability sets", "no capability is held, and execve(2) grants none")
+        return _Kept(
+            f"{held}no_new_privs, capability sets", "no capability is held, and execve(2) grants none"
+        )
 
     def syscalls(self) -> _Kept:
-        return _Kept("seccomp", "what is not on the list is ENOSYS, what is denied EPERM, other ABIs are killed")
+        return _Kept(
+            "seccomp", "what is not on the list is ENOSYS, what is denied EPERM, other ABIs are killed"
+        )
 
     def terminal(self) -> _Kept:
         return _Kept("setsid(2), seccomp", "no controlling terminal; TIOCSTI and TIOCLINUX are EPERM")
@@ -317,19 +325,25 @@ class _Deciding:
     def memory(self) -> _Kept | None:
         if self.policy.memory is None:
             return None
-        each = f"no process holds more than {self.policy.memory} bytes of private memory; the sum is not bounded"
+        each = (
+            f"no process holds more than {self.policy.memory} bytes of private memory; the sum is not bounded"
+        )
         return _Kept("RLIMIT_DATA", each)
 
     def pids(self) -> _Kept | _Lost | None:
         if self.policy.processes is None:
             return None
         if self.tier is not Tier.NAMESPACES or self.host.uid == 0:
-            return _Lost("a user namespace whose maker is not root: RLIMIT_NPROC does not bind root", "userns")
+            return _Lost(
+                "a user namespace whose maker is not root: RLIMIT_NPROC does not bind root", "userns"
+            )
         return _Kept("RLIMIT_NPROC", f"at most {self.policy.processes} processes and threads, together")
 
     def disk(self) -> _Kept | _Lost | None:
         if self._own:
-            return _Kept("tmpfs size", "what the sandbox writes beside the host's files is bounded in bytes and inodes")
+            return _Kept(
+                "tmpfs size", "what the sandbox writes beside the host's files is bounded in bytes and inodes"
+            )
         if self.policy.scratch is not None and self.policy.file_size is None:
             return _Lost("a tmpfs of the sandbox's own, or file_size", "userns")
         if self.policy.file_size is None:
@@ -339,7 +353,9 @@ class _Deciding:
     def time(self) -> _Kept | None:
         if self.policy.timeout is None:
             return None
-        return _Kept("SIGKILL by the harness", f"ended after {self.policy.timeout:g} seconds", Strength.SUPERVISED)
+        return _Kept(
+            "SIGKILL by the harness", f"ended after {self.policy.timeout:g} seconds", Strength.SUPERVISED
+        )
 
     def teardown(self) -> _Kept | _Lost:
         if self._own:

@@ -204,9 +204,13 @@ def _cures(missing: dict[str, str]) -> dict[str, str]:
     if "userns" in missing:
         cures["userns"] = _userns_cure()
     if "proc" in missing:
-        cures["proc"] = "In Docker: --security-opt systempaths=unconfined. In Kubernetes: procMount: Unmasked."
+        cures["proc"] = (
+            "In Docker: --security-opt systempaths=unconfined. In Kubernetes: procMount: Unmasked."
+        )
     if "landlock" in missing:
-        cures["landlock"] = "Boot with lsm=landlock,... on Linux 5.13 or later built with CONFIG_SECURITY_LANDLOCK."
+        cures["landlock"] = (
+            "Boot with lsm=landlock,... on Linux 5.13 or later built with CONFIG_SECURITY_LANDLOCK."
+        )
     if "cgroup" in missing:
         cures["cgroup"] = "systemd-run --user --scope -p Delegate=yes COMMAND"
     if "libseccomp" in missing:
@@ -220,7 +224,9 @@ def _userns_cure() -> str:
     if _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
         return "sysctl -w kernel.unprivileged_userns_clone=1"
     if _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,`"
+        return (
+            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,`"
+        )
     return "In Docker: --security-opt seccomp=unconfined. In Kubernetes: seccompProfile of type Unconfined."
 
 

@@ -51,7 +51,9 @@ def resolve(policy: Policy, host: Host, *, siblings: bool = False) -> View:
     trees |= _pins(trees, hidden)
     ordered = tuple(sorted(trees.values()))
     home = _home(host, trees)
-    workspace = _canonical(_absolute(PolicyPath(policy.workspace)), {}) if policy.workspace is not None else None
+    workspace = (
+        _canonical(_absolute(PolicyPath(policy.workspace)), {}) if policy.workspace is not None else None
+    )
     return View(
         trees=ordered,
         links=tuple(sorted((p, text) for p, text in links.items() if not _shown_by_itself(p, trees))),
@@ -78,7 +80,9 @@ def _visible(policy: Policy, host: Host, links: dict[str, str]) -> Iterator[Tree
             raise PolicyError(msg, key=key)
         path, is_directory = found
         if path in _OUR_OWN or is_below(path, "/proc"):
-            msg = f"{rule.path!r} cannot be shown: the sandbox has its own {path}. Name what is needed below it"
+            msg = (
+                f"{rule.path!r} cannot be shown: the sandbox has its own {path}. Name what is needed below it"
+            )
             raise PolicyError(msg, key=key)
         yield Tree(path, writable, is_directory)
 

@@ -96,11 +96,12 @@ class Sandbox:
     b'42\n'
     """
 
-    def __init__(self, policy: Policy | str | os.PathLike[str] = "default", **fields: Unpack[PolicyFields]) -> None:
+    def __init__(
+        self, policy: Policy | str | os.PathLike[str] = "default", **fields: Unpack[PolicyFields]
+    ) -> None:
         base = policy if isinstance(policy, Policy) else load_policy(policy)
         self.policy = base.extend(**fields) if fields else base
         self._ids = itertools.count(1)
-        self._is_one_shot = False
         with ExitStack() as on_failure:
             host = probe()
             scratch = None
@@ -140,6 +141,7 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         on_stdout: Sink | None = None,
         on_stderr: Sink | None = None,
+        last: bool = False,
     ) -> Result:
         """
         Run one program to its end.
@@ -155,6 +157,7 @@ class Sandbox:
             env: variables in addition to the policy's.
             on_stdout: called with each piece of standard output as it comes; `Result.stdout` is then empty.
             on_stderr: the same for standard error.
+            last: the sandbox ends with this program, at once, and is then good for nothing more.
 
         Returns:
             How it ended, what it wrote and what it cost. Whatever the program did is no exception.
@@ -173,7 +176,7 @@ class Sandbox:
             timeout=timeout if timeout is not None else self.policy.timeout,
             on_stdout=on_stdout,
             on_stderr=on_stderr,
-            last=self._is_one_shot,
+            last=last,
         )
         return self._run(what)
 
@@ -285,10 +288,16 @@ def run(
     b'hello\n'
     """
     box = Sandbox(policy if policy is not None else profile, **fields)
-    box._is_one_shot = True
     try:
         return box.run(
-            cmd, shell=shell, input=input, stdin=stdin, cwd=cwd, on_stdout=on_stdout, on_stderr=on_stderr
+            cmd,
+            shell=shell,
+            input=input,
+            stdin=stdin,
+            cwd=cwd,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            last=True,
         )
     finally:
         box.close()

@@ -157,7 +157,12 @@ def encode_plan(setup: Sequence[Op], each_exec: Sequence[Op]) -> bytes:
 
 
 def encode_exec(
-    directory: bytes, files: Sequence[bytes], argv: Sequence[bytes], env: Sequence[bytes], *, last: bool = False
+    directory: bytes,
+    files: Sequence[bytes],
+    argv: Sequence[bytes],
+    env: Sequence[bytes],
+    *,
+    last: bool = False,
 ) -> bytes:
     """
     The body of an EXEC request.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from unit import hosts
 from jail.errors import UnsupportedError
 from jail.guarantee import GUARANTEES, Strength
 from jail.host import Host
@@ -12,6 +11,7 @@ from jail.ops import Clone, Op, OpKind, render_op
 from jail.plan import Plan, Tier, choose_filter, choose_tier, compile_plan
 from jail.policy import Policy
 from jail.view import Tree, View
+from unit import hosts
 
 FILTER = b"\x06\0\0\0\0\0\xff\x7f"
 VIEW = View(
@@ -94,7 +94,9 @@ def test_every_guarantee_is_kept_waived_or_refused(name):
     """
     plan = compiled(hosts.ALL[name], waive=tuple(GUARANTEES))
 
-    assert [] == [g.name for g in plan.guarantees if g.strength is Strength.NONE and not g.promise.startswith("waived")]
+    assert [] == [
+        g.name for g in plan.guarantees if g.strength is Strength.NONE and not g.promise.startswith("waived")
+    ]
     assert len({g.name for g in plan.guarantees}) == len(plan.guarantees)
 
 
@@ -135,11 +137,15 @@ def test_a_host_with_nothing_is_refused(host, feature):
     ("host", "fields", "feature"),
     [
         pytest.param(hosts.DOCKER_OLD, {}, "processes", id="refuse_signals_without_scopes"),
-        pytest.param(hosts.DOCKER_OLD, {"waive": ["processes"]}, "teardown", id="refuse_teardown_without_scopes"),
+        pytest.param(
+            hosts.DOCKER_OLD, {"waive": ["processes"]}, "teardown", id="refuse_teardown_without_scopes"
+        ),
         pytest.param(hosts.ROOT, {"processes": 10}, "pids", id="refuse_nproc_for_root"),
         pytest.param(hosts.DOCKER_USER, {"processes": 10}, "pids", id="refuse_nproc_without_userns"),
         pytest.param(hosts.DOCKER_USER, {"scratch": "1M"}, "disk", id="refuse_size_without_tmpfs"),
-        pytest.param(hosts.LANDLOCK_ABI[5], {"network": "host"}, "ipc", id="refuse_abstract_sockets_before_abi_6"),
+        pytest.param(
+            hosts.LANDLOCK_ABI[5], {"network": "host"}, "ipc", id="refuse_abstract_sockets_before_abi_6"
+        ),
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_name(host, fields, feature):
@@ -226,7 +232,9 @@ def test_the_host_network_is_reported_as_no_guarantee():
     [
         pytest.param(hosts.FULL, {}, "namespaces", id="namespaces"),
         pytest.param(hosts.DOCKER, {}, "no-namespaces", id="landlock"),
-        pytest.param(hosts.DOCKER, {"waive": ["filesystem.metadata"]}, "no-namespaces+metadata", id="metadata waived"),
+        pytest.param(
+            hosts.DOCKER, {"waive": ["filesystem.metadata"]}, "no-namespaces+metadata", id="metadata waived"
+        ),
         pytest.param(hosts.DOCKER, {"network": "host"}, "no-namespaces+network", id="host network"),
         pytest.param(
             hosts.DOCKER,
@@ -272,4 +280,6 @@ def test_limits_become_rlimits_within_the_callers_own():
     host = Host(features=hosts.FULL.features, hard_limits={7: 100})
     plan = compiled(host, open_files=4096, file_size="1M", memory="512M", processes=10)
 
-    assert {4: 0, 1: 1 << 20, 2: 512 << 20, 7: 100, 6: 11} == {op.args[0]: op.args[1] for op in plan.each_exec}
+    assert {4: 0, 1: 1 << 20, 2: 512 << 20, 7: 100, 6: 11} == {
+        op.args[0]: op.args[1] for op in plan.each_exec
+    }
