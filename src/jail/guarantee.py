@@ -24,11 +24,9 @@ GUARANTEES: dict[str, str] = {
     "descriptors": "only standard input, output and error are open",
     "environment": "only named variables are passed on",
     "memory": "memory is bounded",
-    "cpu": "processor time is bounded",
     "pids": "the number of processes is bounded",
     "disk": "what can be written is bounded",
     "time": "the run ends in time",
-    "output": "what is kept of the output is bounded",
     "teardown": "no process outlives the sandbox",
 }
 
