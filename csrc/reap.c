@@ -10,6 +10,7 @@
 #include <linux/wait.h>
 
 #define SIGSTOP 19
+#define STOPPED 0x7f /* the low byte of a wait status; wait(2), WIFSTOPPED */
 #define SIGCONT 18
 
 /* A free slot, or none when SLOTS_MAX programs run. */
@@ -109,17 +110,28 @@ static void reaped(struct jail_slots *slots, int pid, int status, const struct r
 	}
 }
 
+/* A program that stops its shepherd would have nobody to report its end. */
+static void wake(const struct jail_slots *slots, int pid)
+{
+	for (uint32_t i = 0; i < slots->used; i++)
+		if (slots->slot[i].shepherd == pid)
+			sys(kill, pid, SIGCONT);
+}
+
 /* Takes in all that have ended.  -ECHILD when nobody is left, 0 when some still run. */
 int reap_children(struct jail_slots *slots)
 {
 	for (;;) {
 		struct rusage used = { 0 };
 		int status = 0;
-		int pid = (int)sys(wait4, -1, &status, WNOHANG | __WALL, &used);
+		int pid = (int)sys(wait4, -1, &status, WNOHANG | WUNTRACED | __WALL, &used);
 
 		if (pid <= 0)
 			return pid;
-		reaped(slots, pid, status, &used);
+		if ((status & 0xff) == STOPPED)
+			wake(slots, pid);
+		else
+			reaped(slots, pid, status, &used);
 	}
 }
 

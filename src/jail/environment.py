@@ -14,6 +14,8 @@ from .view import View
 
 __all__ = ["build_environment"]
 
+# systemd.exec(5)'s default on a split /usr, which finds the same programs on a merged one. The caller's own is not
+# passed: it names directories that are not shown.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

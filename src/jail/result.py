@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .errors import ProgramError
@@ -171,7 +171,7 @@ class Result:
     stdout: Output
     stderr: Output
     usage: Usage
-    guarantees: tuple[Guarantee, ...]
+    guarantees: tuple[Guarantee, ...] = field(repr=False)
 
     @property
     def exit_code(self) -> int:

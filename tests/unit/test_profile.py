@@ -128,7 +128,7 @@ def test_deny_secrets_in_built_in(name):
         "/etc/sudoers.d",
         "/etc/ssh/ssh_host_ed25519_key",
     }
-    assert "/usr/local/bin" in dict(policy.env)["PATH"].split(":")
+    assert () == policy.env
     assert set() == set(policy.pass_env) & {
         "PATH",
         "HOME",
