@@ -80,9 +80,13 @@ def _tree_binds(view: View) -> Iterator[Op]:
 
 
 def _devices() -> Iterator[Op]:
+    """
+    Read-only: a device is written to all the same (open(2), EROFS), and its mode and times stay the host's.
+    """
+    attributes = int(MountAttribute.RDONLY | MountAttribute.NOSUID | MountAttribute.NOEXEC)
     for name in _DEVICES:
         path = f"/dev/{name}"
-        yield Op(OpKind.BIND, path, _bytes(path), (int(MountAttribute.NOSUID | MountAttribute.NOEXEC),))
+        yield Op(OpKind.BIND, path, _bytes(path), (attributes,))
     yield Op(OpKind.SYMLINK, "/dev/fd", b"/proc/self/fd")
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         yield Op(OpKind.SYMLINK, f"/dev/{name}", b"/proc/self/fd/%d" % number)

@@ -16,6 +16,7 @@ import os
 import platform
 import pwd
 import resource
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,7 @@ def probe() -> Host:
         interpreter=_interpreter(),
         bin_directory=str(Path(sys.executable).parent),
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        proc_files=tuple(f for f in ("/proc/kcore", "/proc/keys", "/proc/timer_list") if Path(f).exists()),
+        proc_files=tuple(_telling_files()),
         hard_limits=_hard_limits(),
     )
 
@@ -172,6 +173,19 @@ def _interpreter() -> tuple[str, ...]:
         str(Path(os.path.realpath(sys.executable)).parent),
     )
     return tuple(dict.fromkeys(p for p in places if p and Path(p).is_dir()))
+
+
+def _telling_files() -> Iterator[str]:
+    """
+    Files of /proc that tell about the host: its keys, and what is not for everybody to read. The latter a
+    program of root's could read, who owns them outside.
+    """
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                for_everybody = entry.stat().st_mode & stat.S_IROTH
+                if entry.name == "keys" or (os.geteuid() == 0 and not for_everybody):
+                    yield entry.path
 
 
 def _hard_limits() -> dict[int, int]:

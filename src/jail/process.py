@@ -161,9 +161,10 @@ class Process:
         self._stdin = -1
         if self._what.stdin is not None:
             return os.dup(self._what.stdin)
-        if self._what.input is None:
-            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         read_end, self._stdin = os.pipe2(os.O_CLOEXEC)
+        if self._what.input is None:  # not /dev/null: the host's own could be changed through a descriptor of it
+            self._close_stdin()
+            return read_end
         os.set_blocking(self._stdin, False)
         self._fds.callback(self._close_stdin)
         return read_end

@@ -43,7 +43,8 @@ def resolve(policy: Policy, host: Host, *, siblings: bool = False) -> View:
     """
     links: dict[str, str] = {}
     trees = {tree.path: tree for tree in _visible(policy, host, links)}
-    hidden = sorted(set(_hidden(policy, trees)))
+    hidden = sorted(set(_hidden(policy, trees, links)))
+    _refuse_swappable(links, trees)
     for path in hidden:
         trees.pop(path, None)
     hidden = [path for path in hidden if _is_exposed(path, trees, hidden)]
@@ -79,12 +80,14 @@ def _visible(policy: Policy, host: Host, links: dict[str, str]) -> Iterator[Tree
             msg = f"{_absolute(rule)} does not exist. Mark it optional if it may be absent"
             raise PolicyError(msg, key=key)
         path, is_directory = found
-        if path in _OUR_OWN or is_below(path, "/proc"):
-            msg = (
-                f"{rule.path!r} cannot be shown: the sandbox has its own {path}. Name what is needed below it"
-            )
-            raise PolicyError(msg, key=key)
+        _refuse_our_own(path, key)
         yield Tree(path, writable, is_directory)
+
+
+def _refuse_our_own(path: str, key: str) -> None:
+    if path in _OUR_OWN or is_below(path, "/proc") or (key == "deny" and is_below(path, "/dev")):
+        msg = f"{path}: the sandbox has its own, and nothing of the host's is there. Name what is below it"
+        raise PolicyError(msg, key=key)
 
 
 def _absolute(rule: PolicyPath) -> str:
@@ -151,7 +154,7 @@ def _around(path: str, trees: Mapping[str, Tree]) -> Tree | None:
     return next((trees[place] for place in upwards(path) if place != path and place in trees), None)
 
 
-def _hidden(policy: Policy, trees: Mapping[str, Tree]) -> Iterator[str]:
+def _hidden(policy: Policy, trees: Mapping[str, Tree], links: dict[str, str]) -> Iterator[str]:
     """
     The denied paths that exist in something visible.
 
@@ -161,13 +164,19 @@ def _hidden(policy: Policy, trees: Mapping[str, Tree]) -> Iterator[str]:
     listings: dict[str, frozenset[str]] = {}
     any_writable = any(tree.writable for tree in trees.values())
     for rule in policy.deny:
-        parent, name = os.path.split(_absolute(rule).rstrip("/"))
+        named = _absolute(rule).rstrip("/") or "/"
+        parent, name = os.path.split(named)
         if parent not in listings:
             listings[parent] = _listing(parent)
-        found = _canonical(os.path.join(parent, name), {}) if name in listings[parent] else None
+        if name and name not in listings[parent]:
+            found = None
+        else:
+            found = _canonical(named, links)
         if found and (found[0] in trees or _around(found[0], trees)):
             yield found[0]
-        elif not found and any_writable:
+        elif found:
+            _refuse_our_own(found[0], "deny")
+        elif any_writable:
             _refuse_creatable(os.path.join(os.path.realpath(parent), name), trees)
 
 
@@ -189,6 +198,18 @@ def _listing(directory: str) -> frozenset[str]:
         # Not readable: whoever may only search it may still open what is in it.
         msg = f"cannot tell what is in {directory}: {exc.strerror}. Deny the directory itself"
         raise PolicyError(msg, key="deny") from exc
+
+
+def _refuse_swappable(links: Iterable[str], trees: Mapping[str, Tree]) -> None:
+    """
+    A link in a writable tree is the program's to change: it would be shown what it likes, or have the
+    caller meet something else where the policy protects.
+    """
+    for link in links:
+        around = _around(link, trees)
+        if around and around.writable:
+            msg = f"{link} is a symbolic link in a directory that may be written. Name what it points to"
+            raise PolicyError(msg)
 
 
 def _refuse_creatable(path: str, trees: Mapping[str, Tree]) -> None:
@@ -230,11 +251,13 @@ def _pins(trees: Mapping[str, Tree], hidden: Iterable[str]) -> dict[str, Tree]:
 
 def _siblings(path: str, trees: Mapping[str, Tree]) -> Iterator[Tree]:
     around = _around(path, trees)
+    hidden = os.lstat(path).st_ino
     while around and path != around.path:
         parent = os.path.dirname(path)
         with os.scandir(parent) as entries:
             for entry in entries:
-                if entry.path != path and not entry.is_symlink():
+                # A rule of Landlock's is about an inode: another name of the hidden one would show that, too.
+                if entry.path != path and not entry.is_symlink() and entry.inode() != hidden:
                     yield Tree(entry.path, around.writable, entry.is_dir(follow_symlinks=False))
         path = parent
 
