@@ -252,9 +252,10 @@ def _decide(table: Table, variant: str) -> dict[str, list[Cell]]:
     traits = table["variants"][variant]
     cells: dict[str, list[Cell]] = {}
     for group in table["groups"].values():
-        if group["verdict"] != "absent":
-            allowed = group["verdict"] == "allow" and ("needs" not in group or group["needs"] in traits)
-            cells |= {name: [Cell((), allowed)] for name in group["calls"]}
+        contained = "needs" not in group or group["needs"] in traits
+        verdict = group["verdict"] if contained else group.get("otherwise", "deny")
+        if verdict != "absent":
+            cells |= {name: [Cell((), verdict == "allow")] for name in group["calls"]}
     for name, rule in table["rules"].items():
         arguments = [
             Argument(key, argument["index"], argument.get("mask", 0xFFFF_FFFF))

@@ -58,7 +58,8 @@ def read_table(variant, name, args):
     if name in GROUPS:
         group = GROUPS[name]
         contained = group.get("needs", "") in ["", *traits]
-        return {"allow": ALLOW if contained else EPERM, "deny": EPERM, "absent": ENOSYS}[group["verdict"]]
+        verdict = group["verdict"] if contained else group.get("otherwise", "deny")
+        return {"allow": ALLOW, "deny": EPERM, "absent": ENOSYS}[verdict]
     rule = TABLE["rules"][name]
     key = "allow" if "allow" in rule else "deny"
     met = any(

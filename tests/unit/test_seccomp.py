@@ -644,7 +644,7 @@ def test_entry_is_complete(name):
     assert entry["source"]
     assert asked <= traits
     if "calls" in entry:
-        assert {"help", "source", "verdict", "calls"} == set(entry) - {"needs"}
+        assert {"help", "source", "verdict", "calls"} == set(entry) - {"needs", "otherwise"}
         assert entry["verdict"] in {"allow", "deny", "absent"}
     else:
         assert {"help", "source", "arguments"} == set(entry) - {"allow", "deny"}
