@@ -42,19 +42,35 @@ static void kill_frozen(const struct jail_state *state, int ancestor, char *work
 	sys(kill, -1, SIGCONT);
 }
 
-static void signal_tree(const struct jail_state *state, const struct jail_slot *slot, int signal,
-			char *work)
+static void signal_family(const struct jail_state *state, const struct jail_slot *slot, int signal,
+			  char *work)
 {
 	int ancestor = slot->shepherd > 0 ? slot->shepherd : pid_of(slot);
 	int n = family_signal(ancestor, signal, work);
 
 	if (n > 0 && signal == SIGKILL)
 		kill_frozen(state, ancestor, work);
-	if (pid_of(slot) &&
-	    (n < 0 || slot->shepherd < 0)) /* no /proc; or no shepherd, and he is the ancestor */
-		sys(kill, n < 0 ? -pid_of(slot) : pid_of(slot), signal);
-	if (slot->shepherd > 0 && signal == SIGKILL) /* who was stopped could not report the end */
-		sys(kill, slot->shepherd, SIGCONT);
+	if (pid_of(slot) && n < 0) /* no /proc to read */
+		sys(kill, -pid_of(slot), signal);
+	if (pid_of(slot) && slot->shepherd < 0) /* he is the ancestor */
+		sys(kill, pid_of(slot), signal);
+}
+
+/*
+ * After a SIGKILL the end is jail-init's to report, when all have died: the
+ * shepherd is stopped, so that it does not report the first of them, and then
+ * killed.  Whoever keeps it from reporting gains nothing.
+ */
+static void signal_tree(const struct jail_state *state, const struct jail_slot *slot, int signal,
+			char *work)
+{
+	int last = signal == SIGKILL && slot->shepherd > 0;
+
+	if (last)
+		sys(kill, slot->shepherd, SIGSTOP);
+	signal_family(state, slot, signal, work);
+	if (last)
+		sys(kill, slot->shepherd, SIGKILL);
 }
 
 /* An exec that has ended meanwhile is no error: its EXITED is on the way. */
