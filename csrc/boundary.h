@@ -146,7 +146,7 @@ struct jail_event {
 	uint64_t user_us;
 	uint64_t system_us;
 	uint64_t maxrss_kb;
-	uint64_t wall_ns; /* from the exec to its end */
+	uint64_t wall_ns; /* of the setup ops; from the exec to its end */
 };
 
 struct jail_spawn {

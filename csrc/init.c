@@ -77,6 +77,7 @@ static int set_up(struct jail_state *state, const struct jail_request *request,
 	struct jail_event event = { .kind = JAIL_EVENT_READY,
 				    .phase = JAIL_PHASE_SETUP,
 				    .op = JAIL_NO_OP };
+	uint64_t start_ns = monotonic_ns();
 	int r = plan_decode(request->bytes, request->len, ret_ops);
 
 	if (r < 0) {
@@ -88,6 +89,7 @@ static int set_up(struct jail_state *state, const struct jail_request *request,
 	}
 	if (r < 0)
 		event.kind = JAIL_EVENT_FAULT;
+	event.wall_ns = monotonic_ns() - start_ns;
 	return control_send(JAIL_CONTROL_FD, &event) < 0 ? -EPIPE : r;
 }
 

@@ -126,12 +126,16 @@ static void reaped(struct jail_slots *slots, int pid, int status, const struct r
 	}
 }
 
-/* A program that stops its shepherd would have nobody to report its end. */
-static void wake(const struct jail_slots *slots, int pid)
+/*
+ * A program that stops its shepherd would have nobody to report its end, and
+ * one that goes on stopping it outruns any SIGCONT.  So it loses its shepherd;
+ * but for one that has yet to start its program.
+ */
+static void dismiss(const struct jail_slots *slots, int pid)
 {
 	for (uint32_t i = 0; i < slots->used; i++)
 		if (slots->slot[i].shepherd == pid)
-			sys(kill, pid, SIGCONT);
+			sys(kill, pid, pid_of(&slots->slot[i]) ? SIGKILL : SIGCONT);
 }
 
 /* Takes in all that have ended.  -ECHILD when nobody is left, 0 when some still run. */
@@ -145,7 +149,7 @@ int reap_children(struct jail_slots *slots)
 		if (pid <= 0)
 			return pid;
 		if ((status & 0xff) == STOPPED)
-			wake(slots, pid);
+			dismiss(slots, pid);
 		else
 			reaped(slots, pid, status, &used);
 	}

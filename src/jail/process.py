@@ -115,11 +115,10 @@ class _Stream:
 
 class Process:
     """
-    A program that was started, until it has ended.
+    A program that is to be started, until it has ended.
 
-    Raises:
-        SetupError: it could not be executed.
-        JailError: the sandbox is gone.
+    Whether it could be is learned by `communicate`: what is in the sandbox already may hold up the start, but
+    not the timeout.
     """
 
     def __init__(self, init: Init, exec_id: int, what: Exec) -> None:
@@ -134,7 +133,6 @@ class Process:
             on_failure.push(self._fds)
             with ExitStack() as theirs:
                 self._request(self._open_streams(theirs))
-            self._await_start()
             on_failure.pop_all()
 
     def _open_streams(self, theirs: ExitStack) -> list[int]:
@@ -162,7 +160,9 @@ class Process:
         if self._what.stdin is not None:
             return os.dup(self._what.stdin)
         read_end, self._stdin = os.pipe2(os.O_CLOEXEC)
-        if self._what.input is None:  # not /dev/null: the host's own could be changed through a descriptor of it
+        if (
+            self._what.input is None
+        ):  # not /dev/null: the host's own could be changed through a descriptor of it
             self._close_stdin()
             return read_end
         os.set_blocking(self._stdin, False)
@@ -182,21 +182,17 @@ class Process:
                 raise
             raise self._lost() from None
 
-    def _await_start(self) -> None:
-        event = self._receive()
-        if event.kind is EventKind.FAULT:
-            raise self._init.fault(event, os.fsdecode(self._what.args[0]))
-        if event.kind is EventKind.EXITED:
-            self._exited = event
-
-    def _receive(self) -> Event:
+    def _listen(self) -> None:
         """
-        The next event about this program.
+        Take in what is said about this program.
         """
         event = receive_event(self._status)
         if event is None:
             raise self._lost()
-        return event
+        if event.kind is EventKind.FAULT:
+            raise self._init.fault(event, os.fsdecode(self._what.args[0]))
+        if event.kind is EventKind.EXITED:
+            self._exited = event
 
     def _lost(self) -> JailError:
         """
@@ -231,6 +227,10 @@ class Process:
     def communicate(self) -> None:
         """
         Feed the input, take the output, and wait for the end; kill the program when its time is over.
+
+        Raises:
+            SetupError: it could not be executed.
+            JailError: the sandbox is gone.
         """
         deadline = None if self._what.timeout is None else time.monotonic() + self._what.timeout
         poll = select.poll()
@@ -260,7 +260,7 @@ class Process:
 
     def _serve(self, fd: int, poll: select.poll) -> None:
         if fd == self._status.fileno():
-            self._exited = self._receive()
+            self._listen()
         elif fd == self._stdin:
             self._feed(poll)
         else:

@@ -34,7 +34,8 @@ _WALL = 0x40000000
 
 class Init:
     """
-    One running `jail-init`: the control socket and the pidfd, both owned, and how long it took to be ready.
+    One running `jail-init`: the control socket and the pidfd, both owned, and how long it took to be ready:
+    to be started, and to carry out the plan. What it waited for in between is not counted.
 
     May be used from any thread: a request's packets are sent together.
     """
@@ -45,9 +46,9 @@ class Init:
         "_each_exec",
         "_reading",
         "_setup",
-        "_started",
         "_writing",
         "control",
+        "is_ready",
         "pid",
         "pidfd",
         "setup_seconds",
@@ -58,7 +59,7 @@ class Init:
         control: socket.socket,
         pidfd: int,
         pid: int,
-        started: float,
+        spawn_seconds: float,
         setup: Sequence[Op],
         each_exec: Sequence[Op],
     ) -> None:
@@ -67,8 +68,8 @@ class Init:
         self.pid = pid
         self._setup = setup
         self._each_exec = each_exec
-        self._started = started
-        self.setup_seconds = 0.0
+        self.setup_seconds = spawn_seconds
+        self.is_ready = False
         self._locks()
         forget_in_child(self)
 
@@ -99,14 +100,15 @@ class Init:
             JailError: `jail-init` was killed.
         """
         with self._reading:
-            if self.setup_seconds:
+            if self.is_ready:
                 return
             event = receive_event(self.control)
             if event is None:
                 raise self.lost()
             if event.kind is not EventKind.READY:
                 raise self.fault(event)
-            self.setup_seconds = time.monotonic() - self._started
+            self.is_ready = True
+            self.setup_seconds += event.wall_ns / 1e9
 
     def fault(self, event: Event, what: str = "") -> SetupError:
         """
@@ -217,7 +219,7 @@ def spawn_init(
         result = _core.lib.jail_spawn(spawn)
         if result < 0:
             raise _spawn_error(spawn.step, -result)
-        init = Init(ours, spawn.pidfd, spawn.pid, started, setup, each_exec)
+        init = Init(ours, spawn.pidfd, spawn.pid, time.monotonic() - started, setup, each_exec)
         on_failure.callback(init.close)
         theirs.close()
         init.request(RequestKind.PLAN, 0, encode_plan(setup, each_exec), [harness])

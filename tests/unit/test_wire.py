@@ -104,7 +104,9 @@ def test_hints_are_of_what_exists():
     assert set() == {key for key in fault._HINTS if key[0] not in known or key[1] not in errno.errorcode}
 
 
-@pytest.mark.parametrize(("size", "count"), [(0, 1), (1, 1), (65520, 1), (65521, 2), (131040, 2), (131041, 3)])
+@pytest.mark.parametrize(
+    ("size", "count"), [(0, 1), (1, 1), (65520, 1), (65521, 2), (131040, 2), (131041, 3)]
+)
 def test_packets(size, count):
     """
     A request is cut into packets that say where they belong, and put together again.
@@ -119,7 +121,9 @@ def test_packets(size, count):
     assert max(map(len, cut)) <= wire.PACKET_BYTES
 
 
-@pytest.mark.parametrize("packet", [b"", b"x", bytes(wire.EVENT_BYTES), b"\xff" * wire.EVENT_BYTES, bytes(wire.EVENT_BYTES + 1)])
+@pytest.mark.parametrize(
+    "packet", [b"", b"x", bytes(wire.EVENT_BYTES), b"\xff" * wire.EVENT_BYTES, bytes(wire.EVENT_BYTES + 1)]
+)
 def test_refuse_event(packet):
     """
     What is no event is a JailError that shows the bytes.
@@ -141,7 +145,9 @@ def test_plan():
     """
     A plan's ops find their path and data behind them, and all of it ends in a NUL.
     """
-    body = wire.encode_plan([Op(OpKind.BIND, "/in", b"/out", (1, 2))], [Op(OpKind.RLIMIT, args=(4, 0, 0), optional=True)])
+    body = wire.encode_plan(
+        [Op(OpKind.BIND, "/in", b"/out", (1, 2))], [Op(OpKind.RLIMIT, args=(4, 0, 0), optional=True)]
+    )
     setup, each, length, _ = wire.PLAN.unpack_from(body)
     bind = wire.OP.unpack_from(body, wire.PLAN.size)
     rlimit = wire.OP.unpack_from(body, wire.PLAN.size + wire.OP.size)

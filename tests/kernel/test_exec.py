@@ -1,0 +1,314 @@
+"""
+How a program is found and started, and what it gets. execve(2), execvp(3)
+"""
+
+import errno
+import json
+import os
+import sys
+import threading
+import uuid
+
+import pytest
+
+import jail
+
+pytestmark = pytest.mark.needs("userns")
+
+PYTHON = (sys.executable, "-I", "-S", "-c")
+ARGUMENTS = "import json, os, sys; print(json.dumps([os.fsencode(arg).hex() for arg in sys.argv[1:]]))"
+VARIABLES = "import json, os; print(json.dumps({n.hex(): v.hex() for n, v in os.environb.items()}))"
+BIG = 10 << 20
+
+
+@pytest.fixture
+def programs(tree):
+    """
+    Files in a tree that a name may mean: a program, a text, a directory, a script for nobody.
+    """
+    (tree / "program").write_text("#!/bin/sh\necho here\n")
+    (tree / "program").chmod(0o755)
+    (tree / "text").write_text("#!/bin/sh\necho here\n")
+    (tree / "noise").write_bytes(b"\x00\x01\x02")
+    (tree / "noise").chmod(0o755)
+    (tree / "orphan").write_text("#!/no/such/interpreter\n")
+    (tree / "orphan").chmod(0o755)
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("cmd", "expected"),
+    [
+        pytest.param("program", errno.ENOENT, id="refuse_not_on_path"),
+        pytest.param("{}/missing", errno.ENOENT, id="refuse_missing"),
+        pytest.param("{}/program/x", errno.ENOTDIR, id="refuse_below_a_file"),
+        pytest.param("{}/text", errno.EACCES, id="refuse_without_x"),
+        pytest.param("{}/d", errno.EACCES, id="refuse_directory"),
+        pytest.param("{}/noise", errno.ENOEXEC, id="refuse_noise"),
+        pytest.param("{}/orphan", errno.ENOENT, id="refuse_without_interpreter"),
+        pytest.param("{}/" + "x" * 300, errno.ENAMETOOLONG, id="refuse_long_name"),
+        pytest.param("", errno.ENOENT, id="refuse_empty_name"),
+    ],
+)
+def test_refuse(cmd, expected, programs):
+    """
+    What cannot be executed is a SetupError with the kernel's errno, and names the file; what can be, runs.
+    """
+    with jail.Sandbox(read=[programs]) as box:
+        with pytest.raises(jail.SetupError) as caught:
+            box.run([cmd.format(programs)])
+        assert b"here\n" == box.run([f"{programs}/program"]).stdout
+
+    assert expected == caught.value.errno
+    assert ("execve(2)", cmd.format(programs)) == (caught.value.syscall, caught.value.path or "")
+    assert caught.value.op.startswith("execute")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        pytest.param("{}", 0, id="allow_only"),
+        pytest.param("/nowhere:{}", 0, id="allow_after_missing"),
+        pytest.param("{}/f:{}", 0, id="allow_after_file"),
+        pytest.param("{}/d:{}", 0, id="allow_after_forbidden"),
+        pytest.param("", 0, id="allow_empty_is_here"),
+        pytest.param("/nowhere:", 0, id="allow_empty_at_the_end"),
+        pytest.param("/nowhere", errno.ENOENT, id="refuse_missing"),
+        pytest.param("{}/d:/nowhere", errno.EACCES, id="refuse_forbidden"),
+    ],
+)
+def test_path(path, expected, programs):
+    """
+    A name without a slash is looked for on the sandbox's PATH; what is forbidden there is passed over.
+    """
+    (programs / "d" / "program").write_text("not for execution")
+    rules = {"read": [programs], "env": {"PATH": path.format(programs, programs)}}
+    try:
+        found = jail.run("program", cwd=programs, **rules)
+    except jail.SetupError as exc:
+        assert expected == exc.errno
+    else:
+        assert (expected, b"here\n") == (found.exit_code, found.stdout)
+
+
+def test_relative_name(programs):
+    """
+    A name with a slash is looked for from the directory in which the program starts.
+    """
+    assert b"here\n" == jail.run("./program", cwd=programs, read=[programs]).stdout
+    with pytest.raises(jail.SetupError) as caught:
+        jail.run("./program", read=[programs])
+    assert errno.ENOENT == caught.value.errno
+
+
+def test_directory(tree, inside):
+    """
+    A program starts in cwd; one that is absent inside is a SetupError that names the step.
+    """
+    code = "import json, os; print(json.dumps(os.getcwd()))"
+    with jail.Sandbox(read=[tree]) as box:
+        assert json.dumps(str(tree)) == box.run([*PYTHON, code], cwd=tree).stdout.text.strip()
+        for place, expected in ((tree / "missing", errno.ENOENT), (tree / "f", errno.ENOTDIR)):
+            with pytest.raises(jail.SetupError, match="change to the working directory") as caught:
+                box.run(["true"], cwd=place)
+            assert (expected, "chdir(2)") == (caught.value.errno, caught.value.syscall)
+
+
+def test_arguments(inside):
+    """
+    Arguments arrive byte for byte: empty ones, bytes that are no text, and a great many.
+    """
+    args = [b"", b" ", b"\xff\xfe", "ünï".encode(), b"a\nb", b"-c", b"$HOME", b""]
+    for sent in (args, [b"%d" % number for number in range(20000)]):
+        result = jail.run([*PYTHON, ARGUMENTS, *sent])
+        assert [arg.hex() for arg in sent] == json.loads(result.stdout)
+
+
+def test_variables():
+    """
+    Variables arrive byte for byte, and those of the run win.
+    """
+    sent = {"EMPTY": "", "TEXT": "ünï\n=", "BYTES": os.fsdecode(b"\xff\xfe"), "BOTH": "run"}
+    with jail.Sandbox(env={"BOTH": "policy", "POLICY": "1"}) as box:
+        got = json.loads(box.run([*PYTHON, VARIABLES], env=sent).stdout)
+
+    expected = {
+        name.encode().hex(): os.fsencode(value).hex() for name, value in {**sent, "POLICY": "1"}.items()
+    }
+    assert expected == {name: got[name] for name in expected}
+
+
+def test_large_environment():
+    """
+    A megabyte of environment arrives; a single variable beyond the kernel's limit is E2BIG.
+    """
+    sent = {f"V{number}": "x" * 100_000 for number in range(11)}
+    with jail.Sandbox() as box:
+        got = json.loads(box.run([*PYTHON, VARIABLES], env=sent).stdout)
+        with pytest.raises(jail.SetupError) as caught:
+            box.run(["true"], env={"V": "x" * (1 << 18)})  # MAX_ARG_STRLEN is 32 pages
+
+    assert [100_000] * 11 == [len(got[name.encode().hex()]) // 2 for name in sent]
+    assert errno.E2BIG == caught.value.errno
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({"cmd": ["echo", "a\0b"]}, id="refuse_nul_in_argument"),
+        pytest.param({"cmd": ["tr\0ue"]}, id="refuse_nul_in_name"),
+        pytest.param({"cmd": ["true"], "env": {"V": "a\0b"}}, id="refuse_nul_in_value"),
+        pytest.param({"cmd": ["true"], "env": {"V\0": "1"}}, id="refuse_nul_in_variable"),
+        pytest.param({"cmd": ["true"], "env": {"A=B": "1"}}, id="refuse_equals_in_variable"),
+        pytest.param({"cmd": ["true"], "env": {"": "1"}}, id="refuse_nameless_variable"),
+        pytest.param({"cmd": ["true"], "cwd": "/tmp\0"}, id="refuse_nul_in_directory"),
+        pytest.param({"cmd": []}, id="refuse_nothing"),
+        pytest.param({"cmd": ["true"], "shell": True}, id="refuse_list_for_shell"),
+        pytest.param({"cmd": ["echo", "x" * (16 << 20)]}, id="refuse_more_than_a_request_holds"),
+    ],
+)
+def test_refuse_request(request_):
+    """
+    What execve(2) could not be told is a PolicyError, and the sandbox goes on.
+    """
+    with jail.Sandbox() as box:
+        with pytest.raises(jail.PolicyError):
+            box.run(**request_)
+        assert 0 == box.run(["true"]).exit_code
+
+
+def test_shell():
+    """
+    With shell=True one string is read by /bin/sh inside; without it, it is a program's name.
+    """
+    assert b"a b\n" == jail.run("echo a  b | cat", shell=True).stdout
+    assert 7 == jail.run("exit 7", shell=True).exit_code
+    with pytest.raises(jail.SetupError) as caught:
+        jail.run("echo a")
+    assert errno.ENOENT == caught.value.errno
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, BIG])
+def test_input(size):
+    """
+    Input of any size arrives whole and ends; without any, standard input is empty.
+    """
+    sent = os.urandom(size)
+
+    assert sent == jail.run(["cat"], input=sent).stdout
+    assert b"" == jail.run(["cat"]).stdout
+
+
+def test_input_that_is_not_read():
+    """
+    A program that closes its standard input, or never reads it, is no error and ends as it likes.
+    """
+    for code in ("pass", "import os; os.close(0); print(1)", "import os; os.read(0, 1)"):
+        assert 0 == jail.run([*PYTHON, code], input=b"x" * BIG).exit_code
+
+
+def test_both_streams():
+    """
+    Both streams are read at once: ten megabytes on each arrive whole, in any order.
+    """
+    code = f"""
+import os, sys, threading
+def write(fd, byte):
+    left = {BIG}
+    while left: left -= os.write(fd, byte * min(left, 50_000))
+writers = [threading.Thread(target=write, args=a) for a in ((1, b"o"), (2, b"e"))]
+for writer in writers: writer.start()
+for writer in writers: writer.join()
+"""
+    result = jail.run([*PYTHON, code])
+
+    assert (b"o" * BIG == result.stdout, b"e" * BIG == result.stderr) == (True, True)
+
+
+def test_sinks():
+    """
+    With sinks the output arrives in pieces, all of it, and the result keeps none.
+    """
+    code = "import os; os.write(1, b'out'); os.write(2, b'err')"
+    got = {1: [], 2: []}
+    result = jail.run([*PYTHON, code], on_stdout=got[1].append, on_stderr=got[2].append)
+
+    assert {1: b"out", 2: b"err"} == {fd: b"".join(pieces) for fd, pieces in got.items()}
+    assert (b"", b"") == (result.stdout, result.stderr)
+
+
+def test_sink_of_a_large_pipe(eyes):
+    """
+    A sink gets all that a program left in a pipe, which it made larger, before it ended.
+    """
+    code = "import fcntl, os; fcntl.fcntl(1, 1031, 1 << 20); os.write(1, b'x' * (1 << 20))"  # F_SETPIPE_SZ
+    sizes, marker = [], str(uuid.uuid4())
+
+    def slow(piece):
+        assert [] == eyes.survivors({pid: os.pidfd_open(pid) for pid in eyes.named(marker)})
+        sizes.append(len(piece))
+
+    jail.run([*PYTHON, code, marker], on_stdout=slow)
+    assert 1 << 20 == sum(sizes)
+
+
+def test_programs_at_once():
+    """
+    Programs that run in one sandbox at the same time keep their streams and their ends apart.
+    """
+    with jail.Sandbox() as box:
+        results = {}
+
+        def run(number):
+            results[number] = box.run(["sh", "-c", f"cat; exit {number}"], input=str(number))
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert {n: (n, str(n).encode()) for n in range(16)} == {
+        n: (r.exit_code, r.stdout) for n, r in results.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("pass", jail.Exited(0)),
+        ("raise SystemExit(255)", jail.Exited(255)),
+        ("import os; os.kill(os.getpid(), 9)", jail.Signalled(9)),
+        ("import os; os.abort()", jail.Signalled(6)),
+        ("import ctypes; ctypes.string_at(0)", jail.Signalled(11)),
+    ],
+)
+def test_outcome(code, expected):
+    """
+    The outcome is what wait(2) says of the program.
+    """
+    result = jail.run([*PYTHON, code])
+
+    assert expected == result.outcome
+    assert result.usage.wall_seconds > 0
+
+
+def test_set_up_fault_before_a_run(tree):
+    """
+    A set-up that failed is reported by the first run as what it was, however late that comes.
+    """
+    (tree / "gone").mkdir()
+    real, jail.sandbox.spawn_init = (
+        jail.sandbox.spawn_init,
+        lambda *args: (tree / "gone").rmdir() or real(*args),
+    )
+    try:
+        box = jail.Sandbox(read=[tree / "gone"])
+    finally:
+        jail.sandbox.spawn_init = real
+    os.waitid(os.P_PIDFD, box._init.pidfd, os.WEXITED | os.WNOWAIT | 0x40000000)  # __WALL
+    with pytest.raises(jail.SetupError) as caught:
+        box.run(["true"])
+    box.close()
+
+    assert (errno.ENOENT, str(tree / "gone")) == (caught.value.errno, caught.value.path)

@@ -1,0 +1,394 @@
+"""
+What is kept, and what is refused, where no namespace is to be had: Landlock, seccomp and a subreaper. landlock(7)
+"""
+
+import errno
+import json
+import os
+import signal
+import uuid
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.needs("landlock", "libseccomp")
+
+# Prints what a payload did under some rules, or the UnsupportedError that was raised instead.
+RUN = """
+import json, jail, os, sys
+payload, rules, args = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]
+try:
+    result = jail.run([sys.executable, "-I", "-S", "-c", payload, *args], **rules)
+except jail.UnsupportedError as exc:
+    print(json.dumps({"feature": exc.feature, "needs": exc.needs, "found": exc.found, "cure": exc.cure or ""}))
+else:
+    strengths = {g.name: g.strength for g in result.guarantees}
+    print(json.dumps({"code": result.exit_code, "out": result.stdout.text, "err": result.stderr.text, **strengths}))
+"""
+
+ATTEMPT = """
+import ctypes, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+def call(name, *args):
+    result = getattr(libc, name)(*args)
+    if result == -1: raise OSError(ctypes.get_errno(), name)
+    return result
+try: exec(sys.argv.pop(1))
+except OSError as exc: sys.exit(exc.errno)
+"""
+
+
+@pytest.fixture
+def asked(ask_harness, container):
+    """
+    Runs a payload in a container under some rules and gives all that came of it.
+    """
+    source, options = container
+
+    def asked(payload, *args, **rules):
+        return ask_harness(source + RUN, payload, json.dumps(rules, default=os.fspath), *args, **options)
+
+    return asked
+
+
+@pytest.fixture
+def attempted(asked):
+    """
+    The same, but gives the errno that a line of Python ended with, or 0.
+    """
+
+    def attempted(code, *args, **rules):
+        seen = asked(ATTEMPT, code, *args, **rules)
+        assert "" == seen["err"]
+        return seen["code"]
+
+    return attempted
+
+
+@pytest.mark.parametrize(
+    ("code", "in_write", "in_read"),
+    [
+        pytest.param("open(sys.argv[1] + '/f').read()", 0, 0, id="read"),
+        pytest.param("os.listdir(sys.argv[1])", 0, 0, id="list"),
+        pytest.param("open(sys.argv[1] + '/f', 'r+')", 0, errno.EACCES, id="write"),
+        pytest.param("os.truncate(sys.argv[1] + '/f', 0)", 0, errno.EACCES, id="truncate"),
+        pytest.param("open(sys.argv[1] + '/new', 'w')", 0, errno.EACCES, id="create"),
+        pytest.param("os.mkdir(sys.argv[1] + '/new')", 0, errno.EACCES, id="mkdir"),
+        pytest.param("os.unlink(sys.argv[1] + '/f')", 0, errno.EACCES, id="unlink"),
+        pytest.param("os.rename(sys.argv[1] + '/f', sys.argv[1] + '/d/g')", 0, errno.EACCES, id="rename"),
+        pytest.param("os.link(sys.argv[1] + '/f', sys.argv[1] + '/d/g')", 0, errno.EACCES, id="link"),
+        pytest.param("os.symlink('f', sys.argv[1] + '/new')", 0, errno.EACCES, id="symlink"),
+        pytest.param("os.chmod(sys.argv[1] + '/f', 0o600)", errno.EPERM, errno.EPERM, id="chmod"),
+        pytest.param("os.utime(sys.argv[1] + '/f')", errno.EPERM, errno.EPERM, id="utime"),
+        pytest.param(
+            "os.setxattr(sys.argv[1] + '/f', 'user.x', b'1')", errno.EPERM, errno.EPERM, id="setxattr"
+        ),
+    ],
+)
+def test_files(code, in_write, in_read, tree, attempted):
+    """
+    A read tree can be read, a write tree written, and anything else is EACCES; metadata nowhere.
+    """
+    assert in_read == attempted(code, str(tree), read=[tree])
+    assert in_write == attempted(code, str(tree), write=[tree])
+
+
+def test_outside_of_rules(tree, attempted):
+    """
+    What no rule names is there and cannot be opened: EACCES.
+    """
+    assert errno.EACCES == attempted("open(sys.argv[1] + '/f')", str(tree))
+    assert errno.EACCES == attempted("open('/proc/self/status')")
+    assert errno.EACCES == attempted("os.listdir('/')")
+
+
+def test_hidden(tree, attempted):
+    """
+    A denied path in a read tree cannot be opened, and its neighbours can.
+    """
+    (tree / "d/e").mkdir()
+    rules = {"read": [tree], "deny": [tree / "d/f"]}
+
+    assert errno.EACCES == attempted("open(sys.argv[1] + '/d/f')", str(tree), **rules)
+    assert 0 == attempted("open(sys.argv[1] + '/f'); os.listdir(sys.argv[1] + '/d/e')", str(tree), **rules)
+
+
+@pytest.mark.parametrize(
+    ("rules", "feature"),
+    [
+        pytest.param({"write": ["{}"], "deny": ["{}/f"]}, "filesystem.read", id="refuse_deny_in_write"),
+        pytest.param({"write": ["{}"], "read": ["{}/d"]}, "filesystem.write", id="refuse_read_in_write"),
+        pytest.param({"processes": 10}, "pids", id="refuse_processes"),
+    ],
+)
+def test_refuse(rules, feature, tree, asked):
+    """
+    What cannot be kept is an UnsupportedError that says what it is, what it needs, and what would help.
+    """
+    rules = {k: [text.format(tree) for text in v] if isinstance(v, list) else v for k, v in rules.items()}
+    refused = asked("pass", **rules)
+
+    assert feature == refused["feature"]
+    assert "namespace" in refused["needs"]
+    assert "EPERM" in refused["found"]
+    assert "seccomp=unconfined" in refused["cure"]
+    assert f'waive=["{feature}"]' in refused["cure"]
+
+
+def test_refuse_uid(asked):
+    """
+    Nor is another uid than the caller's to be had, and the caller is told.
+    """
+    assert "namespace" in asked("pass", uid=4711)["needs"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "feature"),
+    [({"processes": 10}, "pids"), ({}, "filesystem.metadata"), ({}, "processes")],
+)
+def test_waive(rules, feature, asked):
+    """
+    What is waived is gone without, and the result says so: strength none.
+    """
+    seen = asked("print(6 * 7)", waive=[feature], **rules)
+
+    assert (0, "42\n", "none") == (seen["code"], seen["out"], seen[feature])
+
+
+def test_kept(asked):
+    """
+    Every other guarantee is kept by the kernel, but for teardown, which jail-init sees to.
+    """
+    seen = asked("pass")
+    strengths = {name: strength for name, strength in seen.items() if name not in ("code", "out", "err")}
+
+    assert "supervised" == strengths.pop("teardown")
+    assert {"kernel"} == set(strengths.values())
+    assert {"filesystem.read", "filesystem.metadata", "network", "processes", "ipc", "privileges"} <= set(
+        strengths
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        pytest.param("os.kill(os.getpid(), 0)", 0, id="allow_signal_itself"),
+        pytest.param("os.kill(int(sys.argv[1]), 0)", errno.EPERM, id="deny_signal_harness"),
+        pytest.param("os.kill(os.getppid(), 9)", errno.EPERM, id="deny_signal_parent"),
+        pytest.param("call('ptrace', 16, int(sys.argv[1]), 0, 0)", errno.EPERM, id="deny_ptrace"),
+        pytest.param(
+            "call('prlimit', int(sys.argv[1]), 7, None, (ctypes.c_ulong * 2)())",
+            errno.EPERM,
+            id="deny_prlimit",
+        ),
+        pytest.param("call('prlimit', 0, 7, None, (ctypes.c_ulong * 2)())", 0, id="allow_prlimit_itself"),
+        pytest.param("open(f'/proc/{sys.argv[1]}/environ')", errno.EACCES, id="deny_proc"),
+        pytest.param("socket.socket()", errno.EPERM, id="deny_socket"),
+        pytest.param("socket.socket(socket.AF_UNIX)", errno.EPERM, id="deny_unix_socket"),
+        pytest.param("socket.socketpair()", 0, id="allow_socketpair"),
+        pytest.param("call('shmget', 4711, 4096, 0o1600)", errno.EPERM, id="deny_shm"),
+        pytest.param("call('syscall', KEYCTL, 0, -3, 0)", errno.EPERM, id="deny_keyctl"),
+        pytest.param("call('unshare', 0x10000000)", errno.EPERM, id="deny_unshare"),
+        pytest.param("call('syscall', 435, None, 0)", errno.ENOSYS, id="absent_clone3"),
+        pytest.param("call('setuid', os.getuid())", 0, id="allow_same_uid"),
+        pytest.param("call('setuid', (os.getuid() or 1) + 1)", errno.EPERM, id="deny_setuid"),
+        pytest.param("call('setsid')", errno.EPERM, id="deny_second_setsid"),
+    ],
+)
+def test_verdict(code, expected, attempted):
+    """
+    Nothing outside can be signalled, traced, limited or talked to, and no privilege is left.
+    """
+    assert expected == attempted(code, str(os.getpid()))
+
+
+def test_privileges(asked):
+    """
+    No capability is held in any set, and no_new_privs is on.
+    """
+    code = """
+import ctypes, json
+prctl = ctypes.CDLL(None).prctl
+sets = (ctypes.c_uint32 * 6)()
+ctypes.CDLL(None).capget((ctypes.c_uint32 * 2)(0x20080522, 0), sets)
+print(json.dumps([list(sets), prctl(39, 0, 0, 0, 0), prctl(21, 0, 0, 0, 0)]))
+"""
+    assert [[0] * 6, 1, 2] == json.loads(asked(code)["out"])
+
+
+DAEMON = """
+import os, signal, sys
+ready, done = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.write(done, b"1")
+        os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", "import signal; signal.sigwait([])", sys.argv[1]])
+    os._exit(0)
+os.read(ready, 1)
+open(os.environ["TMPDIR"] + "/left", "w").close()
+os.makedirs(os.environ["HOME"] + "/a/b")
+os.mkdir(os.environ["HOME"] + "/a/b/locked", 0)
+print("up", flush=True)
+if sys.argv[2:] != ["and leave"]: signal.pause()
+"""
+HARNESS = """
+import jail, os, signal, sys
+marker, payload = sys.argv[1:]
+daemon = [sys.executable, "-I", "-S", "-c", payload, marker]
+"""
+
+
+def test_daemon(ask_harness, container, tmp_path, eyes):
+    """
+    A daemon that left its session ends with its sandbox, and the scratch directory is gone.
+    """
+    source, options = container
+    marker = str(uuid.uuid4())
+    source += HARNESS + "print(jail.run([*daemon, 'and leave']).exit_code)"
+
+    assert 0 == ask_harness(source, marker, DAEMON, **options)
+    assert [] == eyes.named(marker)
+    assert [] == list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_dead_harness(number, harness, ask_harness, container, tmp_path, eyes):
+    """
+    When the harness is killed all inside are gone at once; the next sandbox sweeps what is left of its files.
+    """
+    source, options = container
+    marker = str(uuid.uuid4())
+    killed = harness(
+        source + HARNESS + "jail.run(daemon, on_stdout=lambda _: print('up', flush=True))",
+        marker,
+        DAEMON,
+        **options,
+    )
+    killed.await_line()
+    inside = killed.descendants()
+
+    assert eyes.named(marker)[1:]
+    assert -number == killed.kill(number)
+    assert [] == eyes.survivors(inside)
+    assert [] == eyes.named(marker)
+    (left,) = (tmp_path / "scratch").iterdir()
+    assert (left / "tmp/left").exists()
+    assert 0 == ask_harness(source + "import jail; print(jail.run(['true']).exit_code)", **options)
+    assert [] == list((tmp_path / "scratch").iterdir())
+
+
+def test_scratch_of_a_live_harness(harness, ask_harness, container, tmp_path):
+    """
+    The scratch directory of a harness that lives is not swept.
+    """
+    source, options = container
+    living = harness(
+        source + HARNESS + "jail.run(daemon, on_stdout=lambda _: print('up', flush=True))",
+        "x",
+        DAEMON,
+        **options,
+    )
+    living.await_line()
+    before = sorted((tmp_path / "scratch").rglob("*"))
+
+    assert 0 == ask_harness(source + "import jail; print(jail.run(['true']).exit_code)", **options)
+    assert before == sorted((tmp_path / "scratch").rglob("*"))
+    living.kill()
+
+
+def test_own_places(asked, tmp_path):
+    """
+    HOME and TMPDIR are directories of the sandbox's own, empty and writable, and HOME is where it starts.
+    """
+    code = """
+import json, os
+seen = [os.getcwd() == os.environ["HOME"], os.listdir(os.environ["HOME"]), os.listdir(os.environ["TMPDIR"])]
+for name in ("HOME", "TMPDIR"):
+    open(os.environ[name] + "/f", "w").close()
+print(json.dumps([seen, os.environ["HOME"]]))
+"""
+    seen, home = json.loads(asked(code)["out"])
+
+    assert [True, [], []] == seen
+    assert Path(home).parent.parent == tmp_path / "scratch"
+
+
+def test_unremovable_scratch(ask_harness, container, tmp_path):
+    """
+    Directories that nobody may enter are removed all the same, and nothing of the caller's is touched for it.
+    """
+    source, options = container
+    (tmp_path / "x").mkdir(mode=0o711)
+    code = """
+import json, jail, os, sys
+make = "import os; os.mkdir(os.environ['TMPDIR'] + '/x', 0); os.makedirs('a/b/c'); os.mkdir('a/b/c/x', 0)"
+with jail.Sandbox() as box:
+    ended = box.run([sys.executable, "-I", "-S", "-c", make])
+print(json.dumps([ended.exit_code, ended.stderr.text]))
+"""
+    assert [0, ""] == ask_harness(source + code, cwd=tmp_path, **options)
+    assert [] == list((tmp_path / "scratch").iterdir())
+    assert 0o40711 == (tmp_path / "x").stat().st_mode
+
+
+def test_many_at_once(ask_harness, container, tmp_path):
+    """
+    Sandboxes that are made at the same time do not take each other's scratch directories.
+    """
+    source, options = container
+    code = """
+import concurrent.futures, json, jail
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    codes = set(pool.map(lambda _: jail.run(["true"]).exit_code, range(200)))
+print(json.dumps(sorted(codes)))
+"""
+    assert [0] == ask_harness(source + code, **options)
+    assert [] == list((tmp_path / "scratch").iterdir())
+
+
+NO_MORE_NAMESPACES = """
+with open("/proc/sys/user/max_user_namespaces", "w") as file:
+    file.write("0")
+import errno, jail, json, os, sys
+"""
+
+
+def test_no_namespaces_left(ask_harness, own_mounts):
+    """
+    Where user.max_user_namespaces is 0 and privilege is held, the caller's own privilege serves.
+    """
+    code = """
+plan = jail.sandbox.make_plan(jail.load_policy("default"))[0]
+missing = jail.probe().missing["userns"]
+result = jail.run([sys.executable, "-I", "-S", "-c", "import os; print(os.getpid() < 10)"])
+print(json.dumps([plan.tier, "ENOSPC" in missing, result.stdout.text, result.stderr.text]))
+"""
+    assert ["privileged namespaces", True, "True\n", ""] == ask_harness(
+        own_mounts + NO_MORE_NAMESPACES + code
+    )
+
+
+def test_no_namespaces_and_no_privilege(ask_harness, own_mounts):
+    """
+    Where it is 0 and no privilege is held either, Landlock serves, and the cure is the sysctl.
+    """
+    code = """
+libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
+try: jail.run(["true"], processes=1)
+except jail.UnsupportedError as exc: cure = exc.cure
+result = jail.run([sys.executable, "-I", "-S", "-c", "open('/proc/self/status')"])
+print(json.dumps(["max_user_namespaces=15000" in cure, "PermissionError: [Errno 13]" in result.stderr.text]))
+"""
+    assert [True, True] == ask_harness(own_mounts + NO_MORE_NAMESPACES + code)
+
+
+def test_not_the_container(ask_harness):
+    """
+    The control: without that filter the same harness stands on namespaces.
+    """
+    code = "import jail, json; print(json.dumps(jail.sandbox.make_plan(jail.load_policy('default'))[0].tier))"
+
+    assert "namespaces" == ask_harness(code)

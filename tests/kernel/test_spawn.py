@@ -1,0 +1,318 @@
+"""
+What a failing set-up reports, op by op, and that nothing is left of it. `jail.spawn`, `csrc/run.c`
+"""
+
+import errno
+import os
+import signal
+import struct
+
+import pytest
+
+import jail
+import jail.spawn
+from jail.ops import AMBIENT, NAMESPACES, Clone, MountAttribute, Op, OpKind
+from jail.process import Exec, Process
+from jail.wire import RequestKind, Step
+
+pytestmark = pytest.mark.needs("userns")
+
+MAP = Op(OpKind.USERNS_MAP, args=(0, os.geteuid(), 0, os.getegid()))
+PRIVATE = Op(OpKind.MOUNT_PRIVATE)
+SCRATCH = Op(OpKind.SCRATCH, args=(1 << 20, 1 << 10))
+NO_NEW_PRIVS = Op(OpKind.NO_NEW_PRIVS)
+USR = Op(OpKind.BIND, "/usr", b"/usr", (int(MountAttribute.RDONLY),))
+TREE = (MAP, PRIVATE, SCRATCH, USR)
+IN_USR = "/usr/no/such/place"
+
+
+def refusing(call):
+    """
+    A filter under which one system call is ENOTTY, which no kernel would say of it.
+    """
+    x86_64, aarch64 = {"prctl": (157, 167), "capset": (126, 91), "keyctl": (250, 219)}[call]
+    number = {"x86_64": x86_64, "aarch64": aarch64}[jail.probe().arch]
+    program = [
+        (0x20, 0, 0, 0),
+        (0x15, 0, 1, number),
+        (6, 0, 0, 0x00050000 | errno.ENOTTY),
+        (6, 0, 0, 0x7FFF0000),
+    ]
+    return Op(OpKind.SECCOMP, data=b"".join(struct.pack("=HBBI", *line) for line in program))
+
+
+# For each kind: namespaces to be in, ops that succeed, one that fails, and how.
+FAULTS = [
+    (NAMESPACES, (), Op(OpKind.USERNS_MAP, args=(0, 4711, 0, 4711)), errno.EPERM),
+    (Clone.USER, (), PRIVATE, errno.EPERM),
+    (Clone.USER, (), SCRATCH, errno.EPERM),
+    (NAMESPACES, TREE, Op(OpKind.DIRECTORY, IN_USR, args=(0o755,)), errno.EXDEV),
+    (NAMESPACES, (*TREE, Op(OpKind.SYMLINK, "/link", b"x")), Op(OpKind.SYMLINK, "/link", b"x"), errno.EEXIST),
+    (NAMESPACES, TREE, Op(OpKind.BIND, "/new", b"/no/such/place", (0,)), errno.ENOENT),
+    (NAMESPACES, TREE, Op(OpKind.BIND, "/new", b"/proc/self/exe", (0,)), errno.ELOOP),
+    (NAMESPACES, TREE, Op(OpKind.BIND, "/new", b"/usr", (1 << 40,)), errno.EINVAL),
+    (NAMESPACES, TREE, Op(OpKind.BIND, IN_USR, b"/usr", (0,)), errno.EXDEV),
+    (NAMESPACES, TREE, Op(OpKind.WRITABLE, IN_USR, args=(0o700, 0)), errno.EXDEV),
+    (NAMESPACES, TREE, Op(OpKind.FILE, IN_USR, b"text"), errno.EXDEV),
+    (NAMESPACES, TREE, Op(OpKind.FILE, "/big", bytes(2 << 20)), errno.ENOSPC),
+    (NAMESPACES, TREE, Op(OpKind.HIDE, IN_USR), errno.ENOENT),
+    (NAMESPACES & ~Clone.PID, TREE, Op(OpKind.PROC, "/proc", args=(0,)), errno.EPERM),
+    (NAMESPACES, TREE, Op(OpKind.DEVPTS, IN_USR), errno.EXDEV),
+    (NAMESPACES, TREE, Op(OpKind.OVERLAY, "/over", b"/no/such/place"), errno.ENOENT),
+    (NAMESPACES, (MAP,), Op(OpKind.PIVOT), errno.EBADF),
+    (Clone.USER, (), Op(OpKind.LOOPBACK), errno.EPERM),
+    (Clone.USER, (), Op(OpKind.HOSTNAME, data=b"jail"), errno.EPERM),
+    (NAMESPACES, (MAP,), Op(OpKind.HOSTNAME, data=b"x" * 65), errno.EINVAL),
+    (NAMESPACES, (NO_NEW_PRIVS, refusing("keyctl")), Op(OpKind.KEYRING), errno.ENOTTY),
+    (0, (), Op(OpKind.RLIMIT, args=(99, 1, 1)), errno.EINVAL),
+    (0, (), Op(OpKind.RLIMIT, args=(7, 2, 1)), errno.EINVAL),
+    (0, (), Op(OpKind.LANDLOCK_RULESET, args=(1 << 63, 0, 0)), errno.EINVAL),
+    (
+        0,
+        (Op(OpKind.LANDLOCK_RULESET, args=(1, 0, 0)),),
+        Op(OpKind.LANDLOCK_PATH, IN_USR, args=(1, 1)),
+        errno.ENOENT,
+    ),
+    (0, (NO_NEW_PRIVS,), Op(OpKind.LANDLOCK_PATH, "/usr", args=(1, 1)), errno.EBADF),
+    (0, (NO_NEW_PRIVS,), Op(OpKind.LANDLOCK_RESTRICT), errno.EBADF),
+    (0, (NO_NEW_PRIVS, refusing("capset")), Op(OpKind.CAPABILITIES), errno.ENOTTY),
+    (0, (NO_NEW_PRIVS, refusing("prctl")), Op(OpKind.NO_NEW_PRIVS), errno.ENOTTY),
+    (0, (NO_NEW_PRIVS, refusing("prctl")), Op(OpKind.UNDUMPABLE), errno.ENOTTY),
+    (0, (), Op(OpKind.SUBREAPER, args=(1,)), errno.ENOTRECOVERABLE),
+    (0, (NO_NEW_PRIVS, refusing("prctl")), Op(OpKind.SUBREAPER, args=(0,)), errno.ENOTTY),
+    (0, (NO_NEW_PRIVS,), Op(OpKind.SECCOMP, data=b"1234567"), errno.EINVAL),
+    (0, (NO_NEW_PRIVS,), Op(OpKind.SECCOMP, data=b""), errno.EINVAL),
+    (0, (NO_NEW_PRIVS,), Op(OpKind.SECCOMP, data=bytes(8)), errno.EINVAL),
+]
+
+
+def spawn(flags, setup, each_exec=()):
+    """
+    A jail-init with this plan.
+    """
+    return jail.spawn.spawn_init(int(flags), AMBIENT if flags & Clone.MNT else 0, setup, each_exec)
+
+
+def await_ready(init):
+    """
+    Wait for the set-up, and have nothing left of it.
+    """
+    try:
+        init.await_ready()
+    finally:
+        init.close()
+
+
+def test_every_kind_has_a_fault():
+    """
+    No kind of op is missing below.
+    """
+    assert set(OpKind) == {failing.kind for _, _, failing, _ in FAULTS}
+
+
+@pytest.mark.parametrize(
+    ("flags", "before", "failing", "expected"),
+    FAULTS,
+    ids=[f"{f[2].kind.name}-{errno.errorcode[f[3]]}" for f in FAULTS],
+)
+def test_fault(flags, before, failing, expected):
+    """
+    An op that fails is reported with its place in the plan, its errno, its call and its path; what follows is not done.
+    """
+    received = []
+    init = spawn(flags, [*before, failing, Op(OpKind.RLIMIT, args=(98, 0, 0))])
+    init_fault, jail.spawn.Init.fault = (
+        jail.spawn.Init.fault,
+        lambda self, event: received.append(event) or init_fault(self, event),
+    )
+    try:
+        with pytest.raises(jail.SetupError) as caught:
+            await_ready(init)
+    finally:
+        jail.spawn.Init.fault = init_fault
+
+    assert (len(before), failing.kind, expected) == (received[0].op, received[0].op_kind, received[0].err)
+    assert (expected, failing.path or None) == (caught.value.errno, caught.value.path)
+    assert "(2)" in caught.value.syscall
+
+
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [(Op(OpKind.RLIMIT, args=(99, 1, 1)), errno.EINVAL), (Op(OpKind.LANDLOCK_RESTRICT), errno.EBADF)],
+)
+def test_fault_of_a_program(failing, expected):
+    """
+    An op that fails for a program is that program's SetupError, and the sandbox goes on.
+    """
+    init = spawn(0, [NO_NEW_PRIVS], [Op(OpKind.RLIMIT, args=(4, 0, 0)), failing])
+    try:
+        init.await_ready()
+        for number in (1, 2):
+            with pytest.raises(jail.SetupError) as caught:
+                Process(init, number, Exec(["/bin/true"], {}, "/"))
+            assert expected == caught.value.errno
+    finally:
+        init.close()
+
+
+def test_optional():
+    """
+    An optional op may find nothing, and fails as any other when something else is wrong.
+    """
+    missing = Op(OpKind.BIND, "/new", b"/no/such/place", (0,), optional=True)
+    await_ready(spawn(NAMESPACES, [*TREE, missing, Op(OpKind.PIVOT)]))
+    with pytest.raises(jail.SetupError) as caught:
+        await_ready(spawn(NAMESPACES, [*TREE, Op(OpKind.BIND, IN_USR, b"/usr", (0,), optional=True)]))
+    assert errno.EXDEV == caught.value.errno
+
+
+def plan(*ops, setup=None, each_exec=0, data=b"/\0", length=None):
+    """
+    The bytes of a plan, as wrong as asked for.
+    """
+    packed = b"".join(struct.pack("=II4QIIII", *op) for op in ops)
+    header = struct.pack(
+        "=IIII", len(ops) if setup is None else setup, each_exec, len(data) if length is None else length, 0
+    )
+    return header + packed + data
+
+
+SOUND = (NO_NEW_PRIVS.kind, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def changed(**fields):
+    """
+    A sound op but for these fields.
+    """
+    names = ("kind", "flags", "a0", "a1", "a2", "a3", "path", "data", "data_len", "pad")
+    return tuple(fields.get(name, value) for name, value in zip(names, SOUND, strict=True))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\0" * 15, id="half_a_header"),
+        pytest.param(plan(data=b""), id="no_data"),
+        pytest.param(plan(SOUND, data=b"/"), id="no_nul_at_the_end"),
+        pytest.param(plan(SOUND)[:-1], id="shorter_than_it_says"),
+        pytest.param(plan(SOUND) + b"\0", id="longer_than_it_says"),
+        pytest.param(plan(SOUND, setup=2), id="fewer_ops_than_it_says"),
+        pytest.param(plan(SOUND, setup=0), id="more_ops_than_it_says"),
+        pytest.param(
+            plan(SOUND, setup=0xFFFFFFFF, each_exec=0xFFFFFFFF), id="as_many_ops_as_there_are_numbers"
+        ),
+        pytest.param(plan(SOUND, setup=0x80000001, each_exec=0x80000000), id="ops_that_overflow_32_bits"),
+        pytest.param(plan(SOUND, length=0xFFFFFFFF), id="as_much_data_as_there_are_numbers"),
+        pytest.param(plan(changed(kind=0)), id="kind_0"),
+        pytest.param(plan(changed(kind=max(OpKind) + 1)), id="kind_of_the_future"),
+        pytest.param(plan(changed(kind=0xFFFFFFFF)), id="largest_kind"),
+        pytest.param(plan(changed(flags=2)), id="unknown_flag"),
+        pytest.param(plan(changed(path=2)), id="path_outside"),
+        pytest.param(plan(changed(path=0xFFFFFFFF)), id="path_far_outside"),
+        pytest.param(plan(changed(data=3)), id="data_outside"),
+        pytest.param(plan(changed(data=1, data_len=2)), id="data_beyond_the_end"),
+        pytest.param(plan(changed(data=1, data_len=0xFFFFFFFF)), id="data_that_overflows"),
+        pytest.param(plan(SOUND, changed(kind=0)), id="second_op"),
+        pytest.param(plan(SOUND, changed(kind=0), setup=1, each_exec=1), id="op_of_programs"),
+    ],
+)
+def test_malformed_plan(body, monkeypatch):
+    """
+    A plan that makes no sense is EBADMSG as a whole, before any of it is done.
+    """
+    monkeypatch.setattr(jail.spawn, "encode_plan", lambda *_: body)
+    with pytest.raises(jail.SetupError, match="read the request") as caught:
+        await_ready(spawn(NAMESPACES, []))
+
+    assert errno.EBADMSG == caught.value.errno
+
+
+def test_sound_plan(monkeypatch):
+    """
+    The control: the same bytes, when they are right, are carried out.
+    """
+    monkeypatch.setattr(jail.spawn, "encode_plan", lambda *_: plan(SOUND, SOUND, setup=1, each_exec=1))
+    await_ready(spawn(NAMESPACES, []))
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        pytest.param(b"x", id="short"),
+        pytest.param(struct.pack("=IIII", 7, 1, 0, 0), id="unknown_kind"),
+        pytest.param(struct.pack("=IIII", RequestKind.PLAN, 0, 0, 0), id="second_plan"),
+        pytest.param(struct.pack("=IIII", RequestKind.SIGNAL, 1, 4, 0) + b"1234", id="half_a_signal"),
+        pytest.param(struct.pack("=IIII", RequestKind.EXEC, 1, 4, 4) + b"1234", id="begins_in_the_middle"),
+        pytest.param(struct.pack("=IIII", RequestKind.EXEC, 1, 1 << 30, 0) + b"1234", id="too_long"),
+        pytest.param(struct.pack("=IIII", RequestKind.EXEC, 1, 8, 0), id="no_progress"),
+        pytest.param(struct.pack("=IIII", RequestKind.EXEC, 1, 2, 0) + b"1234", id="more_than_it_says"),
+    ],
+)
+def test_malformed_request(packet):
+    """
+    A control socket that makes no sense ends the sandbox.
+    """
+    init = spawn(NAMESPACES, [NO_NEW_PRIVS])
+    init.await_ready()
+    init.control.send(packet)
+
+    assert b"" == init.control.recv(1000)
+    assert "status 2" in init.close()
+
+
+def test_missing_jail_init(monkeypatch, tmp_path):
+    """
+    Where jail-init is missing, or may not be executed, that is a SetupError that names it.
+    """
+    (tmp_path / "no-program").write_text("x")
+    for name, expected in (("missing", errno.ENOENT), ("no-program", errno.EACCES)):
+        monkeypatch.setattr(jail.spawn, "INIT_PATH", str(tmp_path / name))
+        with pytest.raises(jail.SetupError) as caught:
+            spawn(NAMESPACES, [])
+        assert (expected, str(tmp_path / name)) == (caught.value.errno, caught.value.path)
+
+
+def test_refused_clone():
+    """
+    A clone that is refused is a SetupError of that step.
+    """
+    with pytest.raises(jail.SetupError, match="start a process") as caught:
+        jail.spawn.spawn_init(1 << 63, 0, [], [])
+
+    assert (errno.EINVAL, "clone(2)") == (caught.value.errno, caught.value.syscall)
+
+
+def test_refused_capability():
+    """
+    So is a capability that cannot be kept.
+    """
+    with pytest.raises(jail.SetupError, match="capabilities") as caught:
+        jail.spawn.spawn_init(int(Clone.USER), 1 << 63, [], [])
+
+    assert errno.EINVAL == caught.value.errno
+    assert Step.CAPABILITIES.name.lower() in caught.value.op
+
+
+def test_fault_while_a_program_is_asked_for(monkeypatch):
+    """
+    A fault that happens while the first program is already asked for is reported as itself, not as a lost sandbox.
+    """
+    real = jail.spawn.Init.request
+
+    def request(self, kind, *args):
+        if kind is RequestKind.PLAN:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
+        real(self, kind, *args)
+        if kind is RequestKind.EXEC:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
+
+    monkeypatch.setattr(jail.spawn.Init, "request", request)
+    init = spawn(NAMESPACES, [*TREE, Op(OpKind.HIDE, IN_USR)])
+    try:
+        with pytest.raises(jail.SetupError) as caught:
+            Process(init, 1, Exec(["/bin/true"], {}, "/"))
+    finally:
+        init.close()
+
+    assert (errno.ENOENT, IN_USR) == (caught.value.errno, caught.value.path)
