@@ -32,14 +32,15 @@ _MAX_DEPTH = 16
 _MAX_PARTS = 16
 _MAX_WORD = 256
 
-# Every alternative ends: repeats are possessive, and a string without its closing quotes runs to
-# the end of its line, or of the text. So scanning is linear in any text.
+# Every alternative ends: a string without its closing quotes runs to the end of its line, or of the
+# text, so what follows a repeat never fails and nothing is tried twice. Scanning is linear in any text.
+# Repeated groups are not possessive: Python 3.11.2 gets those wrong.
 _TOKEN = re.compile(
     r"""
       (?P<skip>   [ \t\r]++ | \#[^\n]*+ )
-    | (?P<string> \"{3} (?: [^"\\] | \\.? | "(?!"") )*+ (?: "{3,5} | \Z )
-                | '{3}  (?: [^']          | '(?!'') )*+ (?: '{3,5} | \Z )
-                | "     (?: [^"\\\n] | \\[^\n]? )*+ "?
+    | (?P<string> \"{3} (?: [^"\\] | \\.? | "(?!"") )* (?: "{3,5} | \Z )
+                | '{3}  (?: [^']          | '(?!'') )* (?: '{3,5} | \Z )
+                | "     (?: [^"\\\n] | \\[^\n]? )* "?
                 | '     [^'\n]*+ '? )
     | (?P<word>   [A-Za-z0-9_+:-]++ )
     | (?P<mark>   . )

@@ -8,7 +8,6 @@ together is the usual case; only when it fails is each feature tried by itself.
 
 from __future__ import annotations
 
-import ctypes.util
 import errno
 import functools
 import importlib.util
@@ -146,6 +145,8 @@ def _kernel_features() -> Iterator[tuple[str, int]]:
 
 
 def _libseccomp() -> bool:
+    import ctypes.util  # noqa: PLC0415 - it imports subprocess, 7 ms that a process without a probe can save
+
     return bool(importlib.util.find_spec("pyseccomp") and ctypes.util.find_library("seccomp"))
 
 

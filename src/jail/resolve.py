@@ -168,10 +168,8 @@ def _hidden(policy: Policy, trees: Mapping[str, Tree], links: dict[str, str]) ->
         parent, name = os.path.split(named)
         if parent not in listings:
             listings[parent] = _listing(parent)
-        if name and name not in listings[parent]:
-            found = None
-        else:
-            found = _canonical(named, links)
+        is_missing = name and name not in listings[parent]
+        found = None if is_missing else _canonical(named, links)
         if found and (found[0] in trees or _around(found[0], trees)):
             yield found[0]
         elif found:

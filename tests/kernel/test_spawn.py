@@ -149,7 +149,7 @@ def test_fault_of_a_program(failing, expected):
         init.await_ready()
         for number in (1, 2):
             with pytest.raises(jail.SetupError) as caught:
-                Process(init, number, Exec(["/bin/true"], {}, "/"))
+                Process(init, number, Exec(["/bin/true"], {}, "/")).communicate()
             assert expected == caught.value.errno
     finally:
         init.close()
@@ -311,7 +311,7 @@ def test_fault_while_a_program_is_asked_for(monkeypatch):
     init = spawn(NAMESPACES, [*TREE, Op(OpKind.HIDE, IN_USR)])
     try:
         with pytest.raises(jail.SetupError) as caught:
-            Process(init, 1, Exec(["/bin/true"], {}, "/"))
+            Process(init, 1, Exec(["/bin/true"], {}, "/")).communicate()
     finally:
         init.close()
 
