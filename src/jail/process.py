@@ -138,12 +138,14 @@ class Process:
     def _open_streams(self, theirs: ExitStack) -> list[int]:
         """
         Open the program's ends, in the order in which EXEC wants them; ours are closed with `_fds`.
+
+        The caller's descriptor is taken first: were it closed, one of ours would get its number.
         """
+        stdin = self._open_stdin()
+        theirs.callback(os.close, stdin)
         self._status, status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._fds.callback(self._status.close)
         theirs.callback(status.close)
-        stdin = self._open_stdin()
-        theirs.callback(os.close, stdin)
         ends = [stdin]
         streams = []
         for sink in (self._what.on_stdout, self._what.on_stderr):

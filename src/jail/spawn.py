@@ -172,11 +172,13 @@ class Init:
 def receive_event(channel: socket.socket) -> Event | None:
     """
     The next event on a socket that `jail-init` writes to; None when it has closed it. Blocks.
+
+    Where it ended with requests unread the kernel says ECONNRESET, once, before it gives what was sent.
     """
     try:
         packet = channel.recv(EVENT_BYTES + 1)
     except ConnectionResetError:
-        return None
+        packet = channel.recv(EVENT_BYTES + 1)
     return decode_event(packet) if packet else None
 
 

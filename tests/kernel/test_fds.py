@@ -88,9 +88,9 @@ def test_refuse_closed_descriptor():
     """
     A descriptor that is not open is the OSError of dup(2), and the sandbox goes on.
     """
-    number = os.dup(0)
-    os.close(number)
     with jail.Sandbox() as box:
+        number = os.dup(0)
+        os.close(number)
         with pytest.raises(OSError, match="Bad file descriptor"):
             box.run(["true"], stdin=number)
         assert 0 == box.run(["true"]).exit_code

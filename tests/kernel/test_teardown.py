@@ -131,104 +131,6 @@ def test_ending_harness(ending, harness, marker, eyes):
     assert [] == eyes.named(marker)
 
 
-def daemon(marker, *args):
-    """
-    The command for `DAEMON`.
-    """
-    return [sys.executable, "-I", "-S", "-c", DAEMON, marker, *args]
-
-
-def test_close(marker, eyes):
-    """
-    Closing ends a daemon that outlived its own run, and closing again changes nothing.
-    """
-    with jail.Sandbox() as box:
-        assert b"up\n" == box.run(daemon(marker, "and leave")).stdout
-        assert 1 == len(eyes.named(marker))
-        box.close()
-        assert [] == eyes.named(marker)
-        box.close()
-    with pytest.raises(jail.JailError, match="closed"):
-        box.run(["true"])
-
-
-def test_exception(marker, eyes):
-    """
-    An exception in the with statement ends everything inside and stays the exception it is.
-    """
-    with pytest.raises(KeyError, match="mine"), jail.Sandbox() as box:
-        box.run(daemon(marker, "and leave"))
-        raise KeyError("mine")
-
-    assert [] == eyes.named(marker)
-
-
-def test_exception_in_a_sink(marker, eyes):
-    """
-    So does one that is raised while a program runs.
-    """
-
-    def sink(piece):
-        raise KeyError(piece)
-
-    with pytest.raises(KeyError, match="up"):
-        jail.run(daemon(marker), on_stdout=sink)
-    assert [] == eyes.named(marker)
-
-
-def test_timeout(marker, eyes):
-    """
-    When its time is over a program is killed with all that it started, and the outcome says so.
-    """
-    seen = []
-    result = jail.run(
-        daemon(marker), timeout=0.5, on_stdout=lambda _: seen.append(eyes.pidfds_below(os.getpid()))
-    )
-
-    assert (jail.TimedOut(0.5), 124) == (result.outcome, result.exit_code)
-    assert [] == eyes.survivors(seen[0])
-    assert [] == eyes.named(marker)
-
-
-def test_timeout_in_a_sandbox(marker, eyes):
-    """
-    It is killed with all that it started, daemons too; what other runs of the sandbox have left goes on.
-    """
-    other = str(uuid.uuid4())
-    with jail.Sandbox() as box:
-        box.run(daemon(other, "and leave"))
-        result = box.run(daemon(marker), timeout=0.5)
-
-        assert jail.TimedOut(0.5) == result.outcome
-        assert 1 == len(eyes.named(other))
-        assert [] == eyes.survivors({pid: os.pidfd_open(pid) for pid in eyes.named(marker)})
-        assert b"again\n" == box.run(["echo", "again"]).stdout
-
-
-def test_end_of_a_one_shot(marker, eyes):
-    """
-    A run ends with its program: a daemon that holds the output open neither delays it nor stays.
-    """
-    result = jail.run(daemon(marker, "and leave"), timeout=30)
-
-    assert (jail.Exited(0), b"up\n") == (result.outcome, result.stdout)
-    assert [] == eyes.named(marker)
-
-
-def test_garbage(marker, eyes):
-    """
-    A sandbox that nobody holds any more is closed.
-    """
-    box = jail.Sandbox()
-    box.run(daemon(marker, "and leave"))
-    gone = weakref.ref(box)
-    del box
-    gc.collect()
-
-    assert None is gone()
-    assert [] == eyes.named(marker)
-
-
 FORK = """
 box = jail.Sandbox()
 box.run([*daemon, 'and leave'])
@@ -262,12 +164,16 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))
     assert 7 == ask_harness(source, marker, "fork", DAEMON)
 
 
-@pytest.mark.parametrize("fork", ["os.fork()", "ctypes.CDLL(None).fork()"], ids=["by_python", "unknown_to_python"])
+@pytest.mark.parametrize(
+    "fork", ["os.fork()", "ctypes.CDLL(None).fork()"], ids=["by_python", "unknown_to_python"]
+)
 def test_forked_child_that_lives_on(fork, stage, marker, eyes):
     """
     A forked child that outlives the harness does not keep the sandbox alive, not even if it holds the socket.
     """
-    killed = stage(FORK + f"import ctypes\nr, w = os.pipe()\nif {fork} == 0: os.read(r, 1); os._exit(0)\nhere()")
+    killed = stage(
+        FORK + f"import ctypes\nr, w = os.pipe()\nif {fork} == 0: os.read(r, 1); os._exit(0)\nhere()"
+    )
     below = killed.descendants()
     child = next(pid for pid in eyes.named(marker) if pid != killed.process.pid and is_fork(pid))
     child_fd = {child: below.pop(child)}
@@ -299,17 +205,3 @@ def test_interrupt(harness, marker, eyes):
     assert -signal.SIGINT == interrupted.kill(signal.SIGINT)
     assert [] == eyes.survivors(inside)
     assert [] == eyes.named(marker)
-
-
-def test_killed_jail_init(eyes):
-    """
-    When jail-init is killed from outside the run is a JailError, and the sandbox is of no more use.
-    """
-    with jail.Sandbox() as box:
-        assert 0 == box.run(["true"]).exit_code
-        signal.pidfd_send_signal(box._init.pidfd, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(box._init.pidfd, select.POLLIN)
-        poll.poll()
-        with pytest.raises(jail.JailError, match="ended before"):
-            box.run(["true"])
