@@ -59,6 +59,23 @@ static void default_signals(void)
 	sys(rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
 }
 
+/*
+ * What the harness may have been given, or taken, that is no program's: a
+ * real-time policy, a negative nice value, addresses that do not vary.
+ * sched(7), setpriority(2), personality(2)
+ */
+static void ordinary_process(void)
+{
+	int none = 0;
+	long nice = 20 - sys(getpriority, 0, 0);
+
+	if (sys(sched_getscheduler, 0) != 0)
+		sys(sched_setscheduler, 0, 0, &none);
+	if (nice < 0)
+		sys(setpriority, 0, 0, 0);
+	sys(personality, 0);
+}
+
 /* Room for a request, and as much again to work in.  Costs what is touched. */
 static char *map_request(void)
 {
@@ -219,6 +236,7 @@ __attribute__((used, noreturn)) void init_main(void)
 	int status;
 
 	default_signals();
+	ordinary_process();
 	sys(umask, 022);
 	status = live(&state);
 	if (sys(getpid) != 1)

@@ -12,6 +12,7 @@
  */
 #include "core.h"
 #include "clone.h"
+#include <asm/siginfo.h>
 #include <linux/prctl.h>
 #include <linux/resource.h>
 #include <linux/sched.h>
@@ -51,20 +52,29 @@ int shepherd_report(struct jail_slot *slot, int status, const void *rusage)
 	return control_send(slot->status, &event);
 }
 
+/* A wait status, as wait4(2) would have given it. */
+static int wait_status(const siginfo_t *info)
+{
+	if (info->si_code == CLD_EXITED)
+		return (info->si_status & 0xff) << 8;
+	return info->si_status | (info->si_code == CLD_DUMPED ? 0x80 : 0);
+}
+
 /* What is still open when the slot is released, jail-init closes.  Ends when nobody is left to wait for; or, where the sandbox ends with the program, with that. */
 static void watch(struct jail_slot *slot)
 {
 	for (;;) {
 		struct rusage used = { 0 };
-		int status = 0;
-		int pid = (int)sys(wait4, -1, &status, __WALL, &used);
+		siginfo_t info = { 0 };
+		int r = (int)sys(waitid, P_ALL, 0, &info, WEXITED | WNOWAIT | __WALL, &used);
 
-		if (pid == -ECHILD)
+		if (r == -ECHILD)
 			return;
-		if (pid != slot->pid || slot->ended)
-			continue;
-		shepherd_report(slot, status, &used);
-		if (slot->last)
+		/* Reported, then reaped: whoever kills us in between leaves the end for jail-init to find. */
+		if (info.si_pid == slot->pid && !slot->ended)
+			shepherd_report(slot, wait_status(&info), &used);
+		sys(wait4, info.si_pid, 0, __WALL, 0);
+		if (slot->ended && slot->last)
 			return;
 	}
 }

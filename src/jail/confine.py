@@ -160,7 +160,8 @@ def rlimit_ops(policy: Policy, host: Host) -> Iterator[Op]:
     What each program carries. Hard equals soft: nothing inside can raise it.
     """
     limits: list[tuple[int, int | None]] = [
-        (_RLIMIT_CORE, 0),
+        # Not 0: a core_pattern that is a pipe gets its dump all the same, but for this value. core(5)
+        (_RLIMIT_CORE, 1),
         (_RLIMIT_FSIZE, policy.file_size),
         (_RLIMIT_DATA, policy.memory),
         (_RLIMIT_NOFILE, policy.open_files),

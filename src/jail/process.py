@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -39,7 +40,7 @@ class Exec:
         env: all of its variables.
         directory: where it starts, absolute, as seen inside.
         input: bytes for its standard input; None for `stdin`.
-        stdin: a descriptor to be its standard input; None for an empty one.
+        stdin: a descriptor to be its standard input; None for an empty one. A file is read by the harness.
         timeout: seconds; None for no limit.
         on_stdout, on_stderr: called with each piece of output, which is then not kept.
         last: the sandbox ends with this program.
@@ -158,18 +159,33 @@ class Process:
         return [*ends, status.fileno()]
 
     def _open_stdin(self) -> int:
-        self._stdin = -1
+        """
+        The program's standard input: what the caller has named, or a pipe that we feed.
+
+        A file is read here and fed: through a descriptor of it a program could change its mode and times
+        (fchmod(2), futimens(3)), be it open for reading only. Nor is an empty input /dev/null.
+        """
+        self._stdin = self._source = -1
         if self._what.stdin is not None:
-            return os.dup(self._what.stdin)
+            given = os.dup(self._what.stdin)
+            if not stat.S_ISREG(os.fstat(given).st_mode):
+                return given
+            self._source = given
+            self._fds.callback(os.close, given)
         read_end, self._stdin = os.pipe2(os.O_CLOEXEC)
-        if (
-            self._what.input is None
-        ):  # not /dev/null: the host's own could be changed through a descriptor of it
-            self._close_stdin()
-            return read_end
         os.set_blocking(self._stdin, False)
         self._fds.callback(self._close_stdin)
+        if not self._refill():
+            self._close_stdin()
         return read_end
+
+    def _refill(self) -> bool:
+        """
+        Whether there is input left to feed.
+        """
+        if not self._input and self._source >= 0:
+            self._input = memoryview(os.read(self._source, _CHUNK_BYTES))
+        return bool(self._input)
 
     def _close_stdin(self) -> None:
         if self._stdin >= 0:
@@ -275,9 +291,10 @@ class Process:
             self._input = self._input[os.write(self._stdin, self._input[:_CHUNK_BYTES]) :]
         except BrokenPipeError:
             self._input = self._input[:0]  # it reads no more; subprocess.communicate says nothing either
+            self._source = -1
         except BlockingIOError:
             return
-        if not self._input:
+        if not self._refill():
             poll.unregister(self._stdin)
             self._close_stdin()
 

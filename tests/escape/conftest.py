@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from escape.harness import ACT, PYTHON
@@ -23,6 +24,22 @@ TIERS = {"namespaces": "userns", "privileged": "userns", "Landlock": "landlock"}
 
 # How long the harness may take to answer. What takes longer hangs, or can be held up by what is inside.
 ANSWER_SECONDS = 60.0
+
+
+def below(pid):
+    """
+    The processes below another that live, zombies not counted.
+    """
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    found = []
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child.pid)
+    return found
 
 
 class Hung(AssertionError):
@@ -96,8 +113,15 @@ class Harness:
 
     def end(self):
         """
-        Leave nothing of it.
+        Leave nothing of it, nor of what it started: where a test fails that may be much, and hostile.
         """
+        for _ in range(100):
+            alive = below(self.pid)
+            for pid in alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not alive:
+                break
         self.process.kill()
         self.process.wait()
         self.process.stdin.close()

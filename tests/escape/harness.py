@@ -17,6 +17,7 @@ import jail
 from jail.plan import choose_tier
 
 CLONE_NEWUSER = 0x10000000
+PR_SET_CHILD_SUBREAPER = 36
 NAMESPACE_FLAGS = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 
 # Python that runs inside: the act is the first argument. It ends with an errno, with 0, or with a traceback.
@@ -144,6 +145,7 @@ def main():
     Enter the tier, say what was found there, and serve until the end of input.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what outlives its sandbox is found here, and ended
     try:
         ENTER[sys.argv[1]]()
         hello = {"tier": choose_tier(jail.probe()).name, "pid": os.getpid()}

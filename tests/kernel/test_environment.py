@@ -1,9 +1,12 @@
 """
-Which variables a program starts with. environ(7)
+Which arguments and variables a program starts with. environ(7)
 """
 
+import errno
+import json
 import os
 import pwd
+import sys
 
 import pytest
 
@@ -11,7 +14,10 @@ import jail
 
 pytestmark = pytest.mark.needs("userns")
 
+PYTHON = (sys.executable, "-I", "-S", "-c")
 VARIABLES = "import json, os; print(json.dumps(dict(os.environ)))"
+ARGUMENTS = "import json, os, sys; print(json.dumps([os.fsencode(arg).hex() for arg in sys.argv[1:]]))"
+BYTES = "import json, os; print(json.dumps({n.hex(): v.hex() for n, v in os.environb.items()}))"
 ALWAYS = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR"}
 
 
@@ -89,3 +95,41 @@ def test_harness_is_unchanged(inside):
     inside(VARIABLES, env={"PATH": "/usr/bin:/bin", "NEW": "1"})
 
     assert before == dict(os.environ)
+
+
+def test_arguments(inside):
+    """
+    Arguments arrive byte for byte: empty ones, bytes that are no text, and a great many.
+    """
+    args = [b"", b" ", b"\xff\xfe", "ünï".encode(), b"a\nb", b"-c", b"$HOME", b""]
+    for sent in (args, [b"%d" % number for number in range(20000)]):
+        result = jail.run([*PYTHON, ARGUMENTS, *sent])
+        assert [arg.hex() for arg in sent] == json.loads(result.stdout)
+
+
+def test_variables():
+    """
+    Variables arrive byte for byte, and those of the run win.
+    """
+    sent = {"EMPTY": "", "TEXT": "ünï\n=", "NO_TEXT": os.fsdecode(b"\xff\xfe"), "BOTH": "run"}
+    with jail.Sandbox(env={"BOTH": "policy", "POLICY": "1"}) as box:
+        got = json.loads(box.run([*PYTHON, BYTES], env=sent).stdout)
+
+    expected = {
+        name.encode().hex(): os.fsencode(value).hex() for name, value in {**sent, "POLICY": "1"}.items()
+    }
+    assert expected == {name: got[name] for name in expected}
+
+
+def test_large_environment():
+    """
+    A megabyte of environment arrives; a single variable beyond the kernel's limit is E2BIG.
+    """
+    sent = {f"V{number}": "x" * 100_000 for number in range(11)}
+    with jail.Sandbox() as box:
+        got = json.loads(box.run([*PYTHON, BYTES], env=sent).stdout)
+        with pytest.raises(jail.SetupError) as caught:
+            box.run(["true"], env={"V": "x" * (1 << 18)})  # MAX_ARG_STRLEN is 32 pages
+
+    assert [100_000] * 11 == [len(got[name.encode().hex()]) // 2 for name in sent]
+    assert errno.E2BIG == caught.value.errno

@@ -6,7 +6,6 @@ import asyncio
 import multiprocessing
 import os
 import resource
-import signal
 import threading
 
 import pytest

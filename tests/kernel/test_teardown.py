@@ -2,17 +2,11 @@
 Nothing inside outlives its sandbox, nor its harness, however that one ends. pid_namespaces(7)
 """
 
-import gc
 import os
-import select
 import signal
-import sys
 import uuid
-import weakref
 
 import pytest
-
-import jail
 
 # A daemon by the book, deaf to every signal that can be ignored, and then a program that waits.
 # It prints a line when all of that is up, and its arguments name it.
