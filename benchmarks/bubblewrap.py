@@ -64,7 +64,7 @@ def bubblewrap(always: ExitStack, setting: Setting) -> Contender:
         if done.returncode:
             msg = done.stderr.decode(errors="replace").strip()
             raise SkippedError(msg)
-        return done.stdout.decode()
+        return done.stdout.decode(errors="replace")
 
     return Contender("bwrap", run, ask)
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from contender import TRUE, Contender, Setting, SkippedError
+from jail.plan import Tier
 from jail.process import Exec
 from jail.spawn import INIT_PATH
 from jail.wire import encode_plan
@@ -37,8 +38,11 @@ def floors(always: ExitStack, setting: Setting) -> Iterator[Contender]:
         setting: the sandbox.
 
     Raises:
-        SkippedError: it cannot be built here.
+        SkippedError: it cannot be built here, or jail's sandbox needs a directory that only Python makes.
     """
+    if setting.plan.tier is Tier.LANDLOCK:
+        msg = f"jail stands on {setting.plan.tier} here"
+        raise SkippedError(msg)
     program = _build(Path(always.enter_context(tempfile.TemporaryDirectory(prefix="floor-"))))
     floor = always.enter_context(closing(_Floor(program, setting, TRUE)))
 
@@ -46,7 +50,7 @@ def floors(always: ExitStack, setting: Setting) -> Iterator[Contender]:
         def ask(command: Sequence[str]) -> str:
             with closing(_Floor(program, setting, command)) as asked:
                 asked.run(kind)
-                return asked.output.decode()
+                return asked.output.decode(errors="replace")
 
         return Contender(name, lambda: floor.run(kind), ask)
 
@@ -66,10 +70,14 @@ def _build(directory: Path) -> Path:
         raise SkippedError(msg)
     rooms = [str(path) for path in sorted(CSRC.glob("*.c")) if path.name not in {"init.c", "spawn.c"}]
     freestanding = ["-ffreestanding", "-fno-stack-protector", "-c", str(HERE / "bare.c"), *rooms]
-    subprocess.run([compiler, *CFLAGS, *freestanding], cwd=directory, check=True)
-    objects = sorted(path.name for path in directory.glob("*.o"))
-    hosted = ["-o", "floor", str(HERE / "floor.c"), str(CSRC / "spawn.c"), *objects]
-    subprocess.run([compiler, *CFLAGS, *hosted], cwd=directory, check=True)
+    hosted = ["-o", "floor", str(HERE / "floor.c"), str(CSRC / "spawn.c")]
+    try:
+        subprocess.run([compiler, *CFLAGS, *freestanding], cwd=directory, check=True)
+        objects = sorted(path.name for path in directory.glob("*.o"))
+        subprocess.run([compiler, *CFLAGS, *hosted, *objects], cwd=directory, check=True)
+    except subprocess.CalledProcessError as exc:
+        msg = f"{compiler} failed, and says above why"
+        raise SkippedError(msg) from exc
     return directory / "floor"
 
 

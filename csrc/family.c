@@ -9,7 +9,7 @@
 #include <linux/fcntl.h>
 
 #define PIDS_MAX (1 << 22) /* PID_MAX_LIMIT of threads.h */
-#define ROUNDS 64
+#define ROUNDS 8
 
 struct kin {
 	int pid;

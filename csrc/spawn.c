@@ -93,8 +93,8 @@ static int child(void *arg)
 
 /*
  * clone3(2), or clone(2) where a container's filter hides clone3 (ENOSYS) and
- * no cgroup has to be entered.  exit_signal is 0: the harness's own SIGCHLD
- * handler and wait(2) loops never see this child.
+ * no cgroup has to be entered.  Whatever exit_signal is given, execve(2) makes
+ * it SIGCHLD: the harness's own loops may reap this child before we do.
  */
 static int clone_init(struct jail_spawn *spawn, char *stack)
 {

@@ -165,8 +165,8 @@ def rlimit_ops(policy: Policy, host: Host) -> Iterator[Op]:
         (_RLIMIT_FSIZE, policy.file_size),
         (_RLIMIT_DATA, policy.memory),
         (_RLIMIT_NOFILE, policy.open_files),
-        # jail-init counts too: RLIMIT_NPROC is of the user namespace.
-        (_RLIMIT_NPROC, policy.processes + 1 if policy.processes is not None else None),
+        # jail-init and the shepherd count too: RLIMIT_NPROC is of the user namespace.
+        (_RLIMIT_NPROC, policy.processes + 2 if policy.processes is not None else None),
     ]
     for resource, wanted in limits:
         if wanted is not None:

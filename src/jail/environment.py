@@ -50,5 +50,5 @@ def user_name(policy: Policy, host: Host) -> str:
     """
     The account name inside: the caller's own where the uid is, otherwise "jail".
     """
-    own_uid = policy.uid in (None, host.uid) and host.uid != 0
-    return host.user if own_uid and host.user else "jail"
+    inside = policy.uid if policy.uid is not None else (host.uid or 1000)
+    return host.user if inside == host.uid and host.user else "jail"

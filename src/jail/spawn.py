@@ -22,7 +22,18 @@ from .errors import JailError, SetupError
 from .fault import fault_error
 from .fork import forget_in_child
 from .ops import Op
-from .wire import EVENT_BYTES, NO_OP, Event, EventKind, Phase, RequestKind, decode_event, encode_plan, packets
+from .wire import (
+    EVENT_BYTES,
+    NO_OP,
+    Event,
+    EventKind,
+    Phase,
+    RequestKind,
+    Step,
+    decode_event,
+    encode_plan,
+    packets,
+)
 
 __all__ = ["INIT_PATH", "Init", "receive_event", "spawn_init"]
 
@@ -142,11 +153,23 @@ class Init:
                 return "already closed"
             self.control.close()
             try:
-                ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | _WALL)
+                ended = self._wait()
             finally:
                 os.close(self.pidfd)
                 self.pidfd = -1
         return "unknown" if ended is None else f"code {ended.si_code}, status {ended.si_status}"
+
+    def _wait(self) -> os.waitid_result | None:
+        """
+        Reap it; or see it end, where a harness that reaps or ignores all its children was first.
+        """
+        try:
+            return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | _WALL)
+        except ChildProcessError:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            poll.poll()
+            return None
 
     def forget(self) -> None:
         """
@@ -200,7 +223,10 @@ def spawn_init(
     """
     started = time.monotonic()
     with ExitStack() as always, ExitStack() as on_failure:
-        init_fd = os.open(INIT_PATH, os.O_PATH | os.O_CLOEXEC)
+        try:
+            init_fd = os.open(INIT_PATH, os.O_PATH | os.O_CLOEXEC)
+        except OSError as exc:
+            raise _spawn_error(Step.INIT, exc.errno or 0) from exc
         always.callback(os.close, init_fd)
         harness = os.pidfd_open(os.getpid())
         always.callback(os.close, harness)

@@ -20,7 +20,7 @@ from escape.verdicts import Unpromised
 
 HARNESS = Path(__file__).with_name("harness.py")
 REQUIRED = frozenset(filter(None, os.environ.get("JAIL_REQUIRE", "").split(",")))
-TIERS = {"namespaces": "userns", "privileged": "userns", "Landlock": "landlock"}
+TIERS = {"namespaces": "userns", "Landlock": "landlock"}
 
 # How long the harness may take to answer. What takes longer hangs, or can be held up by what is inside.
 ANSWER_SECONDS = 60.0

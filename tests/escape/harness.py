@@ -145,7 +145,9 @@ def main():
     Enter the tier, say what was found there, and serve until the end of input.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what outlives its sandbox is found here, and ended
+    ctypes.CDLL(None).prctl(
+        PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
+    )  # what outlives its sandbox is found here, and ended
     try:
         ENTER[sys.argv[1]]()
         hello = {"tier": choose_tier(jail.probe()).name, "pid": os.getpid()}

@@ -91,30 +91,6 @@ STREAM_ACTS = {
 }
 
 
-@pytest.mark.parametrize("name", STREAM_ACTS)
-def test_file_as_standard_input(name, tier, tmp_path):
-    """
-    A file that was opened to be read can, as standard input, be read: it is not written, nor is what it is changed.
-    """
-    path = tmp_path / "input"
-    path.write_text("input")
-    path.chmod(0o600)
-    before = path.stat()
-    act, verdict = STREAM_ACTS[name]
-    source = "with open(path) as file: answer = attempt(act, stdin=file.fileno())[0]"
-    found = tier.ask(source, path=str(path), act=act)
-    after = path.stat()
-
-    assert (before.st_mode, before.st_mtime_ns, "input") == (
-        after.st_mode,
-        after.st_mtime_ns,
-        path.read_text(),
-    )
-    assert [] == os.listxattr(path)
-    assert verdict == found
-    assert "done" == tier.ask(source, path=str(path), act="assert os.read(0, 9) == b'input'")
-
-
 def test_directory_as_standard_input(tier, place):
     """
     A directory as standard input is no door to the host's tree: nothing in it can be opened.

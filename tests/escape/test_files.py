@@ -181,21 +181,6 @@ def test_deny_of_the_sandboxs_own(path, tier):
     assert "done" == tier.attempt("pass", deny=["/srv"])
 
 
-def test_second_name_of_a_hidden_file(tier, workspace):
-    """
-    A hard link is a name of its own: what is hidden is a path, not an inode.
-    """
-    os.link(workspace / "secret", workspace / "second")
-    fields = {"workspace": str(workspace), "deny": words(workspace / "secret")}
-    table = dict.fromkeys(
-        ("namespaces", "privileged", "Landlock"),
-        Unpromised("done", "no mechanism hides an inode by all its names"),
-    )
-
-    assert "EACCES" == tier.attempt(READ, workspace / "secret", **fields)
-    assert tier.expect(table) == tier.attempt(READ, workspace / "second", **fields)
-
-
 # ---- rules within rules ---------------------------------------------------------------------------
 
 LEVELS = ("", "d", "d/e")

@@ -233,21 +233,6 @@ def test_daemons(path, tier):
     )
 
 
-def test_fifo_in_a_read_only_directory(tier, workspace, outside):
-    """
-    Nobody is written to through a FIFO in a read-only directory, though that lies below the sandbox's own /tmp.
-    """
-    fifo = workspace / "fifo"
-    os.mkfifo(fifo)
-    act = "os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_NONBLOCK), b'x')"
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        assert "done" == outside(act, fifo)
-        assert "EACCES" == tier.attempt(act, fifo, workspace=str(workspace))
-    finally:
-        os.close(reader)
-
-
 # ---- memory, queues, keys -------------------------------------------------------------------------
 
 IPC = {

@@ -241,14 +241,3 @@ try:
 except OSError: pass
 print(slab() - before < 32 << 10)
 """
-
-
-def test_lists_of_access_rights(tier):
-    """
-    Access control lists, which tmpfs(5) keeps beside the files, do not take several times the policy's size.
-    """
-    if tier.tier == "Landlock":
-        assert "EPERM" == tier.attempt("os.setxattr(os.environ['HOME'], 'system.posix_acl_access', b'')")
-        return
-
-    assert ["True"] == tier.output(ACL, scratch="16M")

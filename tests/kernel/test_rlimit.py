@@ -26,7 +26,7 @@ def test_limits(inside):
     """
     rules = {"file_size": "1M", "memory": "512M", "open_files": 64}
 
-    assert [[0, 0], [1 << 20] * 2, [512 << 20] * 2, [64, 64]] == inside(LIMITS, **rules)
+    assert [[1, 1], [1 << 20] * 2, [512 << 20] * 2, [64, 64]] == inside(LIMITS, **rules)
     assert list(resource.getrlimit(resource.RLIMIT_FSIZE)) == inside(LIMITS)[1]
 
 

@@ -280,6 +280,6 @@ def test_limits_become_rlimits_within_the_callers_own():
     host = Host(features=hosts.FULL.features, hard_limits={7: 100})
     plan = compiled(host, open_files=4096, file_size="1M", memory="512M", processes=10)
 
-    assert {4: 1, 1: 1 << 20, 2: 512 << 20, 7: 100, 6: 11} == {
+    assert {4: 1, 1: 1 << 20, 2: 512 << 20, 7: 100, 6: 12} == {
         op.args[0]: op.args[1] for op in plan.each_exec
     }
