@@ -230,9 +230,8 @@ class Process:
         if self._exited is None:
             try:
                 self._init.request(RequestKind.SIGNAL, self._id, encode_signal(number, scope))
-            except OSError:
-                if not self._init.ended():
-                    raise
+            except (BrokenPipeError, ConnectionResetError):
+                return  # jail-init has hung up, and ends everything as it goes
 
     def kill(self, because: Outcome | None = None) -> None:
         """
