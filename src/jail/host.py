@@ -57,6 +57,7 @@ class Host:
         uid, gid: the caller's effective ids.
         user: the caller's account name, or None where passwd(5) has none.
         home: the caller's home directory, absolute.
+        account_home: the one that passwd(5) has for it, or None.
         features: which of `FEATURES` are there.
         landlock_abi: 0 where there is no Landlock.
         missing: for a feature that is absent, what the kernel said.
@@ -76,6 +77,7 @@ class Host:
     gid: int = 1000
     user: str | None = "user"
     home: str = "/home/user"
+    account_home: str | None = "/home/user"
     features: frozenset[str] = frozenset(FEATURES)
     landlock_abi: int = 7
     missing: Mapping[str, str] = field(default_factory=dict)

@@ -120,7 +120,7 @@ def _accounts(policy: Policy, host: Host, view: View) -> Iterator[Op]:
     passwd(5) and group(5) of our own where the host's do not know who we are inside.
     """
     uid, gid = inside_ids(policy, host)
-    if (uid, gid) == (host.uid, host.gid) and host.user:
+    if (uid, gid) == (host.uid, host.gid) and host.user and host.account_home == view.home:
         return
     name = user_name(policy, host)
     etc = view.tree_of("/etc/passwd")

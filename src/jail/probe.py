@@ -74,6 +74,7 @@ def probe() -> Host:
         gid=os.getegid(),
         user=account.pw_name if account else None,
         home=_home(account),
+        account_home=os.path.realpath(account.pw_dir) if account else None,
         features=frozenset(found),
         landlock_abi=max(_core.lib.jail_landlock_abi(), 0),
         missing=missing,

@@ -5,7 +5,6 @@ The ops are written by hand and carried out without any namespace, so that nothi
 """
 
 import errno
-import os
 import sys
 
 import pytest
@@ -119,37 +118,6 @@ def test_missing_path(tree, room):
 
     assert (errno.ENOENT, str(tree / "missing")) == (caught.value.errno, caught.value.path)
     assert 0 == room("pass", ALL, ops=[Op(missing.kind, missing.path, args=missing.args, optional=True)])
-
-
-@pytest.mark.needs("userns")
-def test_behind_the_mounts(tree):
-    """
-    In namespaces it is there too: a plan whose tree is mounted writable is still read-only by Landlock.
-    """
-    with jail.Sandbox(read=[tree]) as box:
-        plan = box.plan
-    writable = [
-        Op(op.kind, op.path, op.data, (op.args[0] & ~1,))
-        if op.path == str(tree) and op.kind is OpKind.BIND
-        else op
-        for op in plan.setup
-        # The tree is in /tmp, which is the sandbox's own and writable: to Landlock that holds for all below.
-        if not (op.kind is OpKind.LANDLOCK_PATH and op.path == "/tmp")
-    ]
-    code = "try: open(sys.argv[1] + '/f', 'r+')\nexcept OSError as exc: sys.exit(exc.errno)"
-    found = {}
-    for name, setup in (("both", plan.setup), ("Landlock", writable), ("none", without_landlock(writable))):
-        init = spawn_init(plan.clone_flags, plan.ambient, setup, plan.each_exec)
-        try:
-            args = [sys.executable, "-I", "-S", "-c", "import sys\n" + code, str(tree)]
-            process = Process(init, 1, Exec(args, {}, "/"))
-            process.communicate()
-            found[name] = process.outcome().exit_code
-        finally:
-            init.close()
-
-    assert {"both": errno.EROFS, "Landlock": errno.EACCES, "none": 0} == found
-    assert os.access(tree / "f", os.W_OK)
 
 
 def without_landlock(setup):
