@@ -142,7 +142,7 @@ def started(name, **options):
     return harness
 
 
-@pytest.fixture(scope="session", params=TIERS)
+@pytest.fixture(scope="module", params=TIERS)
 def tier(request):
     """
     A harness at each tier that this host offers; one for all tests.
