@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 
@@ -72,15 +71,27 @@ def _remove(path: str) -> None:
     """
     A program may have taken away its own permissions to hinder this; as the owner we give them back.
     """
-    for folder, _, _, fd in os.fwalk(path, onerror=_open_up):
-        if stat.S_IMODE(os.fstat(fd).st_mode) & 0o700 != 0o700:
-            os.chmod(folder, 0o700)
+    _open_up(path, None)
     shutil.rmtree(path)
 
 
-def _open_up(error: OSError) -> None:
-    if error.filename:
-        os.chmod(error.filename, 0o700, follow_symlinks=False)
+def _open_up(name: str, parent: int | None) -> None:
+    """
+    Make a directory, and each below it, its owner's to list and to change. Links are not followed.
+    """
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)  # what the descriptor is of, whatever has its name by now
+        inside = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+    finally:
+        os.close(fd)
+    try:
+        with os.scandir(inside) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _open_up(entry.name, inside)
+    finally:
+        os.close(inside)
 
 
 def _sweep() -> None:
