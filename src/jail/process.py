@@ -27,7 +27,7 @@ Sink = Callable[[bytes], object]
 _CHUNK_BYTES = 65536
 
 # How long jail-init may take to report the end of a program that it has sent SIGKILL.
-_KILL_GRACE_SECONDS = 5.0
+_KILL_GRACE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
