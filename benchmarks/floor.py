@@ -15,7 +15,7 @@ from pathlib import Path
 
 from contender import TRUE, Contender, Setting, SkippedError
 from jail.plan import Tier
-from jail.process import Exec
+from jail.command import Exec
 from jail.spawn import INIT_PATH
 from jail.wire import encode_plan
 
@@ -88,7 +88,7 @@ class _Floor:
 
     def __init__(self, program: Path, setting: Setting, command: Sequence[str]) -> None:
         plan = encode_plan(setting.plan.setup, setting.plan.each_exec)
-        request = Exec(command, setting.env, setting.directory, last=True).encode()
+        request = Exec(args=command, env=setting.env, directory=setting.directory, last=True).encode()
         job = os.memfd_create("job", 0)
         with os.fdopen(job, "wb") as file:
             file.write(JOB.pack(setting.plan.clone_flags, setting.plan.ambient, len(plan), len(request)))

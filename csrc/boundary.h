@@ -55,7 +55,8 @@ enum jail_step {
 	JAIL_STEP_SESSION,
 	JAIL_STEP_DIRECTORY,
 	JAIL_STEP_SIGNALS,
-	JAIL_STEP_EXEC
+	JAIL_STEP_EXEC,
+	JAIL_STEP_TERMINAL
 };
 
 enum jail_limit {
@@ -85,26 +86,59 @@ struct jail_plan {
 };
 
 /*
- * An exec: this header, then the working directory, files to try in turn,
- * arguments and environment, each NUL-terminated.  Four descriptors come with
- * its first packet: standard input, output and error, and a socket on which
- * every event about this program is sent; its end of file says that the
- * program and all that descends from it are gone.
+ * An exec: this header; ops of its own, which come after the plan's and can
+ * therefore only take away; their data; then the working directory, files to
+ * try in turn, arguments and environment, each NUL-terminated.  Four
+ * descriptors come with its first packet: standard input, output and error,
+ * and a socket on which every event about this program is sent; its end of
+ * file says that the program and all that descends from it are gone.  Of a
+ * program at a terminal of its own only the socket comes.
  */
 struct jail_exec {
 	uint32_t files;
 	uint32_t argc;
 	uint32_t envc;
 	uint32_t text_len;
-	uint32_t last; /* 1: jail-init ends when this program has */
+	uint32_t ops;
+	uint32_t data_len;
+	uint32_t flags; /* enum jail_exec_flag */
+	uint32_t rows;	/* of the terminal */
+	uint32_t columns;
 	uint32_t pad;
+	uint64_t timeout_ns; /* from its start to SIGTERM for all that descends from it; 0: none */
+	uint64_t grace_ns;   /* and on to SIGKILL */
+};
+
+enum jail_exec_flag {
+	JAIL_EXEC_LAST = 1,	/* jail-init ends when this program has */
+	JAIL_EXEC_TERMINAL = 2, /* it gets a pseudoterminal; STARTED brings the master */
+	JAIL_EXEC_PIDFD = 4	/* STARTED brings a pidfd, before the master if there is one */
+};
+
+/*
+ * One call on a file of the sandbox, made under the ops of an exec and in its
+ * place: this header, then the path, NUL-terminated.  One descriptor comes
+ * with it, the socket for its events.
+ */
+struct jail_file {
+	uint32_t call;	/* enum jail_file_call */
+	uint32_t flags; /* of that call */
+	uint32_t mode;
+	uint32_t text_len;
+};
+
+enum jail_file_call {
+	JAIL_FILE_OPEN = 1, /* open(2); the answer brings the descriptor */
+	JAIL_FILE_MKDIR,    /* mkdir(2) */
+	JAIL_FILE_UNLINK    /* unlinkat(2) */
 };
 
 enum jail_request_kind {
 	JAIL_REQUEST_PLAN =
-		1,	    /* struct jail_plan; comes first, once, with a pidfd of the harness */
-	JAIL_REQUEST_EXEC,  /* struct jail_exec */
-	JAIL_REQUEST_SIGNAL /* struct jail_signal */
+		1,	     /* struct jail_plan; comes first, once, with a pidfd of the harness */
+	JAIL_REQUEST_EXEC,   /* struct jail_exec */
+	JAIL_REQUEST_SIGNAL, /* struct jail_signal */
+	JAIL_REQUEST_FILE    /* struct jail_file */
 };
 
 /* Before each packet from the harness.  A request longer than one packet goes on in the next. */
@@ -130,7 +164,8 @@ enum jail_event_kind {
 	JAIL_EVENT_READY = 1, /* the setup ops are done */
 	JAIL_EVENT_FAULT,     /* phase, op, op_kind, err say what failed */
 	JAIL_EVENT_STARTED,   /* pid, as seen inside */
-	JAIL_EVENT_EXITED     /* code and status as in siginfo, and what was used */
+	JAIL_EVENT_EXITED,    /* status as wait4(2) gives it, and what was used */
+	JAIL_EVENT_FILE	      /* err of the call that was asked for, 0 when it succeeded */
 };
 
 /* Each packet from jail-init is one of these.  READY comes on the control socket, the rest on the exec's own. */
@@ -138,11 +173,13 @@ struct jail_event {
 	uint32_t kind;
 	uint32_t id;
 	int32_t phase;
-	int32_t op;	 /* index into its list, or JAIL_NO_OP */
+	int32_t op; /* index into its list, an exec's own ops after the plan's; or JAIL_NO_OP */
 	int32_t op_kind; /* enum jail_op_kind, or enum jail_step */
 	int32_t err;	 /* errno, positive */
 	int32_t pid;
-	int32_t status; /* as wait4(2) gives it */
+	int32_t status;	    /* as wait4(2) gives it */
+	uint32_t timed_out; /* its time was over, and it was sent signals for that */
+	uint32_t pad;
 	uint64_t user_us;
 	uint64_t system_us;
 	uint64_t maxrss_kb;

@@ -118,9 +118,27 @@ void control_close_fds(struct jail_request *request)
 
 int control_send(int fd, const struct jail_event *event)
 {
+	return control_send_fds(fd, event, 0, 0);
+}
+
+/* n_fds is at most 4. */
+int control_send_fds(int fd, const struct jail_event *event, const int *fds, int n_fds)
+{
 	struct iovec iov = { .iov_base = (void *)event, .iov_len = sizeof(*event) };
+	struct rights rights = {
+		.len = offsetof(struct rights, fds) + (size_t)n_fds * sizeof(int),
+		.level = SOL_SOCKET,
+		.type = SCM_RIGHTS,
+	};
 	struct message message = { .iov = &iov, .iov_len = 1 };
 	long n;
+
+	for (int i = 0; i < n_fds; i++)
+		rights.fds[i] = fds[i];
+	if (n_fds) {
+		message.control = &rights;
+		message.control_len = rights.len;
+	}
 
 	do
 		n = sys(sendmsg, fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);

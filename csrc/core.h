@@ -36,23 +36,32 @@ struct jail_ops {
  */
 struct jail_slot {
 	uint32_t id;
-	uint32_t last; /* the sandbox ends with this program */
-	int shepherd;  /* its pid; 0: the slot is free; -1: it was killed, and jail-init reports */
-	int pid;       /* 0 until clone(2) has written it */
-	int ended;     /* the end was reported, and pid is nobody's any more */
+	uint32_t flags; /* enum jail_exec_flag */
+	int shepherd;	/* its pid; 0: the slot is free; -1: it was killed, and jail-init reports */
+	int pid;	/* 0 until clone(2) has written it */
+	int ended;	/* the end was reported, and pid is nobody's any more */
+	int timed_out;
 	int fds[3];
 	int status; /* where the harness listens */
 	uint64_t start_ns;
-	struct jail_state *state;
+	uint64_t deadline_ns; /* when the next signal is due; 0: never */
+	uint64_t grace_ns;
+	uint32_t rows, columns;
+	const struct jail_state *state;
 	const struct jail_ops *ops;
+	struct jail_ops own; /* setup: none; exec: what this program has beside the plan's */
 	const char *directory;
 	const char *files;
 	uint32_t n_files;
 	char **argv;
 	char **envp;
-	char *memory; /* the shepherd's stack, then the strings above */
+	const struct jail_file *file; /* a call in the place of a program; its path is directory */
+	char *memory;		      /* the shepherd's stack, then all that is pointed to above */
 	size_t memory_len;
 };
+
+/* A half for the shepherd, and a half for the child that it starts. */
+#define SHEPHERD_STACK_BYTES 32768
 
 #define SLOTS_MAX 1024
 struct jail_slots {
@@ -88,6 +97,7 @@ static inline const char *op_data(const struct jail_state *state, const struct j
 
 /* plan.c, run.c */
 int plan_decode(const void *bytes, size_t len, struct jail_ops *ret_ops);
+int plan_check(const struct jail_op *ops, uint32_t count, const char *data, uint32_t data_len);
 int run_ops(struct jail_state *state, const struct jail_op *ops, uint32_t count,
 	    struct jail_event *reterr_event);
 
@@ -137,21 +147,27 @@ struct jail_request {
 };
 int control_receive(struct jail_request *request);
 int control_send(int fd, const struct jail_event *event);
+int control_send_fds(int fd, const struct jail_event *event, const int *fds, int n_fds);
 void control_close_fds(struct jail_request *request);
 
-/* exec.c: one program.  shepherd.c: until it and its descendants have ended. */
-int exec_parse(const struct jail_request *request, struct jail_slot *ret_slot);
-void exec_free(struct jail_slot *slot);
-int exec_start(struct jail_slot *slot, struct jail_event *ret_event);
+/* request.c: what is to be started.  exec.c, pty.c, file.c: start it.  shepherd.c: until it and its descendants have ended. */
+int request_parse(const struct jail_request *request, struct jail_slot *ret_slot);
+void request_free(struct jail_slot *slot);
+int pty_open(struct jail_slot *slot, int *ret_master);
+int pty_control(int fd);
+int file_answer(const struct jail_slot *slot);
+int exec_start(struct jail_slot *slot, struct jail_event *ret_event, int *ret_master);
 int shepherd_start(struct jail_slot *slot);
 int shepherd_report(struct jail_slot *slot, int status, const void *rusage);
 uint64_t monotonic_ns(void);
 
-/* reap.c, family.c */
+/* reap.c, deadline.c, family.c */
 struct jail_slot *reap_slot(struct jail_slots *slots);
 int reap_children(struct jail_slots *slots);
 void reap_signal(const struct jail_state *state, const struct jail_slots *slots, uint32_t id,
 		 const struct jail_signal *signal, char *work);
+uint64_t deadline_next(const struct jail_slots *slots);
+void deadline_pass(const struct jail_state *state, struct jail_slots *slots, char *work);
 void reap_everything(const struct jail_state *state);
 int family_signal(int ancestor, int signal, char *work);
 

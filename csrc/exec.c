@@ -8,7 +8,6 @@
  */
 #include "core.h"
 #include "clone.h"
-#include <linux/mman.h>
 #include <linux/sched.h>
 
 #define CLOSE_ALL (~0U)
@@ -51,6 +50,34 @@ static int fail(struct jail_event *fault, int step, int r)
 	return 127;
 }
 
+/* The plan's ops for every program, then this one's own.  What one op leaves for the next is not shared. */
+static int confine(const struct jail_slot *slot, struct jail_event *fault)
+{
+	struct jail_state state = *slot->state;
+	int r = run_ops(&state, slot->ops->exec, slot->ops->exec_ops, fault);
+
+	if (r < 0)
+		return r;
+	state.data = slot->own.data;
+	r = run_ops(&state, slot->own.exec, slot->own.exec_ops, fault);
+	if (r < 0)
+		fault->op += (int32_t)slot->ops->exec_ops;
+	return r;
+}
+
+static int arrange(const struct jail_slot *slot)
+{
+	int terminal = slot->flags & JAIL_EXEC_TERMINAL;
+
+	for (int fd = 0; fd < 3; fd++) {
+		int r = (int)sys(dup3, slot->fds[terminal ? 0 : fd], fd, 0);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 /*
  * The order is the argument: limits and walls before anything of the
  * program's choosing is touched (its directory, its file), descriptors last,
@@ -65,15 +92,18 @@ static int child(void *arg)
 
 	if (r < 0)
 		return fail(start->fault, JAIL_STEP_SESSION, r);
-	for (int fd = 0; fd < 3; fd++) {
-		r = (int)sys(dup3, slot->fds[fd], fd, 0);
-		if (r < 0)
-			return fail(start->fault, JAIL_STEP_DESCRIPTORS, r);
-	}
-	if (run_ops(slot->state, slot->ops->exec, slot->ops->exec_ops, start->fault) < 0) {
+	r = slot->file ? 0 : arrange(slot);
+	if (r < 0)
+		return fail(start->fault, JAIL_STEP_DESCRIPTORS, r);
+	r = slot->flags & JAIL_EXEC_TERMINAL ? pty_control(0) : 0;
+	if (r < 0)
+		return fail(start->fault, JAIL_STEP_TERMINAL, r);
+	if (confine(slot, start->fault) < 0) {
 		start->fault->kind = JAIL_EVENT_FAULT;
 		return 127;
 	}
+	if (slot->file)
+		return file_answer(slot) < 0;
 	r = (int)sys(chdir, slot->directory);
 	if (r < 0)
 		return fail(start->fault, JAIL_STEP_DIRECTORY, r);
@@ -86,84 +116,25 @@ static int child(void *arg)
 	return fail(start->fault, JAIL_STEP_EXEC, execute(slot));
 }
 
-/* Points directory, files, argv and envp at their strings in text. */
-static int point(struct jail_slot *slot, const struct jail_exec *exec, const char *text,
-		 char **pointers)
-{
-	const char *end = text + exec->text_len;
-
-	slot->directory = text;
-	text = after(text);
-	slot->files = text;
-	slot->n_files = exec->files;
-	for (uint32_t i = 0; i < exec->files && text < end; i++)
-		text = after(text);
-	slot->argv = pointers;
-	for (uint32_t i = 0; i < exec->argc && text < end; i++, text = after(text))
-		*pointers++ = (char *)text;
-	*pointers++ = 0;
-	slot->envp = pointers;
-	for (uint32_t i = 0; i < exec->envc && text < end; i++, text = after(text))
-		*pointers++ = (char *)text;
-	*pointers++ = 0;
-	return text == end && (uint64_t)(pointers - slot->argv) ==
-				       (uint64_t)exec->argc + exec->envc + 2 ?
-		       0 :
-		       -EBADMSG;
-}
-
-/*
- * Takes an EXEC request apart, into memory that lasts as long as its shepherd:
- * the shepherd's stack, the pointers, the strings.  exec_free gives it back.
- */
-int exec_parse(const struct jail_request *request, struct jail_slot *ret_slot)
-{
-	const struct jail_exec *exec = (const void *)request->bytes;
-	const char *text = (const char *)(exec + 1);
-	uint64_t strings, pointers_len;
-	char *memory;
-
-	if (request->len < sizeof(*exec) || request->len - sizeof(*exec) != exec->text_len ||
-	    !exec->text_len)
-		return -EBADMSG;
-	strings = 1 + (uint64_t)exec->files + exec->argc + exec->envc;
-	if (text[exec->text_len - 1] != '\0' || strings > exec->text_len || !exec->files ||
-	    !exec->argc)
-		return -EBADMSG;
-
-	pointers_len = (exec->argc + (uint64_t)exec->envc + 2) * sizeof(char *);
-	ret_slot->memory_len = 2 * STACK_BYTES + pointers_len + exec->text_len;
-	memory = (char *)sys(mmap, 0, ret_slot->memory_len, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if ((unsigned long)memory > -4096UL)
-		return (int)(long)memory;
-	ret_slot->memory = memory;
-	ret_slot->last = exec->last;
-	memory += 2 * STACK_BYTES;
-	__builtin_memcpy(memory + pointers_len, text, exec->text_len);
-	return point(ret_slot, exec, memory + pointers_len, (char **)(void *)memory);
-}
-
-void exec_free(struct jail_slot *slot)
-{
-	if (slot->memory)
-		sys(munmap, slot->memory, slot->memory_len);
-	*slot = (struct jail_slot){ 0 };
-}
-
 /* 0: running, and ret_event says STARTED; -errno: not running, and it says why. */
-int exec_start(struct jail_slot *slot, struct jail_event *ret_event)
+int exec_start(struct jail_slot *slot, struct jail_event *ret_event, int *ret_master)
 {
 	__attribute__((aligned(16))) char stack[STACK_BYTES];
 	struct start start = { .slot = slot, .fault = ret_event };
 	long a[5] = { CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
 		      (long)(stack + STACK_BYTES), (long)&slot->pid };
-	int pid;
+	int pid, r = 0;
 
 	*ret_event = (struct jail_event){ .kind = JAIL_EVENT_STARTED,
 					  .id = slot->id,
 					  .phase = JAIL_PHASE_EXEC,
 					  .op = JAIL_NO_OP };
+	if (slot->flags & JAIL_EXEC_TERMINAL)
+		r = pty_open(slot, ret_master);
+	if (r < 0) {
+		fail(ret_event, JAIL_STEP_TERMINAL, r);
+		return r;
+	}
 	pid = (int)clone_call(__NR_clone, a, child, &start);
 	if (pid < 0)
 		fail(ret_event, JAIL_STEP_CLONE, pid);

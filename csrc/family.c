@@ -113,9 +113,14 @@ static int signal_once(int ancestor, int signal, char *work)
 /* The number of descendants that lived when the last round began; for SIGKILL 0 says that all are gone. */
 int family_signal(int ancestor, int signal, char *work)
 {
-	int n = signal_once(ancestor, signal, work);
+	int n = signal_once(ancestor, signal, work), before = 0;
 
 	for (int round = 0; signal == SIGKILL && n > 0 && round < ROUNDS; round++)
 		n = signal_once(ancestor, signal, work);
+	/* Who is stopped forks no more: two rounds that find as many have found all. */
+	for (int round = 0; signal == SIGSTOP && n != before && round < ROUNDS; round++) {
+		before = n;
+		n = signal_once(ancestor, signal, work);
+	}
 	return n;
 }

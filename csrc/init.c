@@ -122,8 +122,8 @@ static void refuse(struct jail_request *request, int step, int r)
 		.err = -r,
 	};
 
-	if (request->n_fds == 4)
-		control_send(request->fds[3], &event);
+	if (request->n_fds)
+		control_send(request->fds[request->n_fds - 1], &event);
 	control_close_fds(request);
 }
 
@@ -131,25 +131,23 @@ static void start(struct jail_state *state, struct jail_slots *slots, const stru
 		  struct jail_request *request)
 {
 	struct jail_slot *slot = reap_slot(slots);
-	int r = request->n_fds == 4 ? 0 : -EBADMSG;
+	int r = slot ? request_parse(request, slot) : 0;
 
-	if (slot && r == 0)
-		r = exec_parse(request, slot);
 	if (!slot || r < 0) {
 		if (slot)
-			exec_free(slot);
+			request_free(slot);
 		refuse(request, slot ? JAIL_STEP_MESSAGE : JAIL_STEP_CLONE, slot ? r : -EAGAIN);
 		return;
 	}
 	slot->id = request->id;
 	slot->state = state;
 	slot->ops = ops;
-	slot->status = request->fds[3];
+	slot->status = request->fds[request->n_fds - 1];
 	for (int i = 0; i < 3; i++)
-		slot->fds[i] = request->fds[i];
+		slot->fds[i] = i < request->n_fds - 1 ? request->fds[i] : -1;
 	r = shepherd_start(slot);
 	if (r < 0) {
-		exec_free(slot);
+		request_free(slot);
 		refuse(request, JAIL_STEP_CLONE, r);
 	}
 	request->n_fds = 0;
@@ -158,7 +156,7 @@ static void start(struct jail_state *state, struct jail_slots *slots, const stru
 static int answer(struct jail_state *state, struct jail_slots *slots, const struct jail_ops *ops,
 		  struct jail_request *request)
 {
-	if (request->kind == JAIL_REQUEST_EXEC) {
+	if (request->kind == JAIL_REQUEST_EXEC || request->kind == JAIL_REQUEST_FILE) {
 		start(state, slots, ops, request);
 		return 0;
 	}
@@ -169,6 +167,18 @@ static int answer(struct jail_state *state, struct jail_slots *slots, const stru
 		return 0;
 	}
 	return -EBADMSG;
+}
+
+/* Until something happens, or the next deadline. */
+static int await(struct pollfd *fds, int n, const struct jail_slots *slots)
+{
+	uint64_t next = deadline_next(slots), now = next ? monotonic_ns() : 0;
+	uint64_t left = next > now ? next - now : 0;
+	struct {
+		int64_t seconds, nanoseconds;
+	} timeout = { (int64_t)(left / 1000000000U), (int64_t)(left % 1000000000U) };
+
+	return (int)sys(ppoll, fds, n, next ? &timeout : 0, 0, 0);
 }
 
 static int serve(struct jail_state *state, const struct jail_ops *ops, struct jail_request *request,
@@ -190,7 +200,8 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 	while (r >= 0 && !slots.is_over) {
 		struct signalfd_siginfo taken;
 
-		r = (int)sys(ppoll, fds, 3, 0, 0, 0);
+		r = await(fds, 3, &slots);
+		deadline_pass(state, &slots, request->bytes + JAIL_REQUEST_BYTES);
 		if (r >= 0 && fds[1].revents) {
 			sys(read, ended, &taken, sizeof(taken));
 			r = reap_children(&slots);

@@ -14,6 +14,17 @@ static int op_is_sound(const struct jail_op *op, uint32_t data_len)
 	       op->path < data_len && op->data <= data_len && op->data_len <= data_len - op->data;
 }
 
+/* Ops whose data ends in a NUL, so that every offset begins a string that ends. */
+int plan_check(const struct jail_op *ops, uint32_t count, const char *data, uint32_t data_len)
+{
+	if (!data_len || data[data_len - 1] != '\0')
+		return -EBADMSG;
+	for (uint32_t i = 0; i < count; i++)
+		if (!op_is_sound(&ops[i], data_len))
+			return -EBADMSG;
+	return 0;
+}
+
 int plan_decode(const void *bytes, size_t len, struct jail_ops *ret_ops)
 {
 	const struct jail_plan *plan = bytes;
@@ -24,8 +35,7 @@ int plan_decode(const void *bytes, size_t len, struct jail_ops *ret_ops)
 		return -EBADMSG;
 	count = (uint64_t)plan->setup_ops + plan->exec_ops;
 	ops_len = count * sizeof(*ops);
-	if (ops_len > len - sizeof(*plan) || len - sizeof(*plan) - ops_len != plan->data_len ||
-	    !plan->data_len)
+	if (ops_len > len - sizeof(*plan) || len - sizeof(*plan) - ops_len != plan->data_len)
 		return -EBADMSG;
 
 	*ret_ops = (struct jail_ops){
@@ -35,11 +45,5 @@ int plan_decode(const void *bytes, size_t len, struct jail_ops *ret_ops)
 		.exec_ops = plan->exec_ops,
 		.data = (const char *)(ops + count),
 	};
-	/* The last byte is a NUL, so every offset begins a string that ends. */
-	if (ret_ops->data[plan->data_len - 1] != '\0')
-		return -EBADMSG;
-	for (uint64_t i = 0; i < count; i++)
-		if (!op_is_sound(&ops[i], plan->data_len))
-			return -EBADMSG;
-	return 0;
+	return plan_check(ops, (uint32_t)count, ret_ops->data, plan->data_len);
 }

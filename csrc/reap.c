@@ -9,7 +9,6 @@
 #include <linux/resource.h>
 #include <linux/wait.h>
 
-#define SIGSTOP 19
 #define STOPPED 0x7f /* the low byte of a wait status; wait(2), WIFSTOPPED */
 #define SIGCONT 18
 
@@ -92,11 +91,11 @@ void reap_signal(const struct jail_state *state, const struct jail_slots *slots,
 
 static void release(struct jail_slots *slots, struct jail_slot *slot)
 {
-	slots->is_over |= slot->last;
+	slots->is_over |= !!(slot->flags & JAIL_EXEC_LAST);
 	close_fdp(&slot->status);
 	for (int i = 0; i < 3; i++)
 		close_fdp(&slot->fds[i]);
-	exec_free(slot);
+	request_free(slot);
 }
 
 /* A shepherd that ended early was killed.  Its program, if there is one, is our child now. */

@@ -42,6 +42,7 @@ int shepherd_report(struct jail_slot *slot, int status, const void *rusage)
 		.id = slot->id,
 		.pid = slot->pid,
 		.status = status,
+		.timed_out = (uint32_t)slot->timed_out,
 		.user_us = microseconds(&used->ru_utime),
 		.system_us = microseconds(&used->ru_stime),
 		.maxrss_kb = (uint64_t)used->ru_maxrss,
@@ -74,23 +75,41 @@ static void watch(struct jail_slot *slot)
 		if (info.si_pid == slot->pid && !slot->ended)
 			shepherd_report(slot, wait_status(&info), &used);
 		sys(wait4, info.si_pid, 0, __WALL, 0);
-		if (slot->ended && slot->last)
+		if (slot->ended && slot->flags & JAIL_EXEC_LAST)
 			return;
 	}
+}
+
+/* STARTED or FAULT, and with STARTED the descriptors that were asked for. */
+static void announce(const struct jail_slot *slot, const struct jail_event *event, int master)
+{
+	auto_close pidfd = -1;
+	int fds[2], n = 0;
+
+	/* The program has not been waited for, so its pid is still its own.  Linux 5.3. */
+	if (event->kind == JAIL_EVENT_STARTED && slot->flags & JAIL_EXEC_PIDFD)
+		pidfd = (int)sys(pidfd_open, slot->pid, 0);
+	if (pidfd >= 0)
+		fds[n++] = pidfd;
+	if (event->kind == JAIL_EVENT_STARTED && master >= 0)
+		fds[n++] = master;
+	control_send_fds(slot->status, event, fds, n);
 }
 
 static int shepherd(void *arg)
 {
 	struct jail_slot *slot = arg;
 	struct jail_event event;
-	int r = (int)sys(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	auto_close master = -1;
+	int r;
 
+	sys(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0,
+	    0); /* fails for no process of Linux 3.4 or later */
 	slot->start_ns = monotonic_ns();
-	if (r == 0)
-		r = exec_start(slot, &event);
+	r = exec_start(slot, &event, &master);
 	for (int i = 0; i < 3; i++)
-		sys(close, take_fd(&slot->fds[i]));
-	control_send(slot->status, &event);
+		close_fdp(&(int){ take_fd(&slot->fds[i]) });
+	announce(slot, &event, master);
 	if (r == 0)
 		watch(slot);
 	else
@@ -101,7 +120,7 @@ static int shepherd(void *arg)
 int shepherd_start(struct jail_slot *slot)
 {
 	/* The upper half of the stack is the shepherd's to begin with; the lower, its child's frame. */
-	char *top = (char *)slot->argv;
+	char *top = slot->memory + SHEPHERD_STACK_BYTES;
 	long a[5] = { CLONE_VM | CLONE_FILES | SIGCHLD, (long)top & ~15L };
 	int pid = (int)clone_call(__NR_clone, a, shepherd, slot);
 

@@ -64,6 +64,7 @@ static inline long sys_call(long nr, long a, long b, long c, long d, long e, lon
 #define MS_PRIVATE (1 << 18)
 #define MNT_DETACH 2
 #define SIGKILL 9
+#define SIGSTOP 19
 #define SIGCHLD 17
 #define SIG_COUNT 64
 

@@ -18,13 +18,14 @@ C = {path.name: path.read_text() for path in sorted((ROOT / "csrc").glob("*.[ch]
 
 # The stops of the flow, first to last. A module imports from its own stop and from those before it.
 STOPS = {
-    "words": {"errors", "units", "guarantee", "ops", "host", "view"},
+    "words": {"errors", "units", "guarantee", "ops", "host", "view", "inert"},
     "policy": {"fields", "document", "policy", "profile"},
-    "plan": {"environment", "layout", "confine", "plan", "resolve", "seccomp"},
+    "plan": {"environment", "layout", "confine", "plan", "resolve", "seccomp", "tighten"},
     "spawn": {"wire", "fault", "fork", "scratch", "spawn", "probe"},
     "result": {"result"},
-    "process": {"process"},
-    "sandbox": {"sandbox"},
+    "process": {"capture", "command", "execution", "loop", "exchange", "process", "terminal"},
+    "sandbox": {"sandbox", "files", "registry"},
+    "aio": {"aio"},
     "top": {"explain", "doctor", "cli", "__init__", "__main__"},
 }
 STOP_OF = {module: number for number, modules in enumerate(STOPS.values()) for module in modules}

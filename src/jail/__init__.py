@@ -8,16 +8,21 @@ b'hello\n'
 
 from __future__ import annotations
 
+from .command import DEVNULL, PIPE, STDOUT
 from .errors import JailError, MeasurementError, PolicyError, ProgramError, SetupError, UnsupportedError
 from .guarantee import Guarantee, Strength
 from .host import Host
 from .policy import Policy, PolicyPath
 from .probe import probe
+from .process import Process
 from .profile import load_policy, parse_policy
-from .result import Exited, Killed, Outcome, Output, Result, Signalled, TimedOut, Usage
+from .result import Exited, Killed, Outcome, Output, Result, Signalled, Text, TimedOut, Usage
 from .sandbox import Sandbox, run
 
 __all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
     "Exited",
     "Guarantee",
     "Host",
@@ -29,12 +34,14 @@ __all__ = [
     "Policy",
     "PolicyError",
     "PolicyPath",
+    "Process",
     "ProgramError",
     "Result",
     "Sandbox",
     "SetupError",
     "Signalled",
     "Strength",
+    "Text",
     "TimedOut",
     "UnsupportedError",
     "Usage",

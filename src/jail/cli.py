@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .doctor import diagnose
 from .errors import JailError, PolicyError, SetupError
@@ -121,7 +121,8 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("file-size", "SIZE", False, "size of the largest file that can be written"),
     ("processes", "N", False, "processes and threads inside"),
     ("open-files", "N", False, "open files of each process"),
-    ("timeout", "TIME", False, "kill it after this time, such as 90s or 2m"),
+    ("timeout", "TIME", False, "end it after this time, such as 90s or 2m"),
+    ("grace", "TIME", False, "from there: time between SIGTERM and SIGKILL, such as 2s"),
     ("hostname", "NAME", False, "the host's name inside"),
     ("uid", "N", False, "user id seen inside"),
     ("gid", "N", False, "group id seen inside"),
@@ -198,7 +199,7 @@ def _write_all(fd: int, piece: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _write_json(target: str, result: Result) -> None:
+def _write_json(target: str, result: Result[Any]) -> None:
     text = result.to_json() + "\n"
     try:
         if target.isdecimal():

@@ -15,7 +15,7 @@ from .ops import Op, OpKind
 from .policy import Policy
 from .view import Tree, View, is_below
 
-__all__ = ["landlock_ops", "rlimit_ops", "scope_ops"]
+__all__ = ["landlock_ops", "landlock_ops_of_some", "rlimit_ops", "scope_ops"]
 
 
 class Access(IntFlag):
@@ -103,6 +103,24 @@ def landlock_ops(policy: Policy, view: View, abi: int, *, mounts: bool) -> list[
     rules = _rules_in_own_tree(view, abi) if mounts else _rules_on_host(policy, view, abi)
     # Inside a network namespace there is nothing but lo, and that is the programs' own.
     return [_ruleset(abi, network=mounts or policy.network == "host"), *rules]
+
+
+def landlock_ops_of_some(view: View, abi: int) -> list[Op]:
+    """
+    The ruleset for a program that is to see less than the tree of its sandbox, which is the sandbox's own.
+
+    Args:
+        view: what may be reached, with `View.siblings` for all that is hidden.
+        abi: as for `landlock_ops`.
+    """
+    rules = [_path(tree.path, _WRITE if tree.writable else _READ, abi) for tree in _without_hidden(view)]
+    rules += [_path(path, _WRITE, abi) for path in writable_places(view)]
+    ours = ("/proc", _READ), ("/dev", _DEVICE)
+    return [
+        _ruleset(abi, network=True),
+        *rules,
+        *(_path(path, access, abi, optional=True) for path, access in ours),
+    ]
 
 
 def _rules_in_own_tree(view: View, abi: int) -> Iterator[Op]:

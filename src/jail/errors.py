@@ -16,7 +16,7 @@ What the *program* did is never an exception of ``run``: it is `Result.outcome`.
 from __future__ import annotations
 
 import errno as _errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .result import Result
@@ -117,7 +117,7 @@ class ProgramError(JailError):
         result: what it did.
     """
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: Result[Any]) -> None:
         self.result = result
         tail = result.stderr.text.strip()[-400:]
         text = f"{result.args[0]}: {result.outcome}"

@@ -51,6 +51,7 @@ _CALLS: dict[int, str] = {
     Step.DIRECTORY: "chdir(2)",
     Step.SIGNALS: "rt_sigprocmask(2)",
     Step.EXEC: "execve(2)",
+    Step.TERMINAL: "open(2) of /dev/ptmx, ioctl(2)",
 }
 
 _STEPS: dict[int, str] = {
@@ -63,6 +64,7 @@ _STEPS: dict[int, str] = {
     Step.DIRECTORY: "change to the working directory",
     Step.SIGNALS: "unblock signals",
     Step.EXEC: "execute",
+    Step.TERMINAL: "make a terminal",
 }
 
 # Errnos that mislead, or that have one usual cause.
@@ -91,6 +93,7 @@ _HINTS: dict[tuple[int, int], str] = {
     (Step.EXEC, errno.EACCES): "It is there and may not be executed",
     (Step.EXEC, errno.ENOEXEC): "It is neither a program for this machine nor a script with a #! line",
     (Step.EXEC, errno.E2BIG): "Arguments and environment together exceed what the kernel takes",
+    (Step.TERMINAL, errno.ENOENT): "There is no /dev/ptmx here, so no pseudoterminal can be made",
     (Step.DIRECTORY, errno.ENOENT): "No such directory inside: the policy has to let it be read",
 }
 

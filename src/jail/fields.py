@@ -271,6 +271,7 @@ SCALARS: Mapping[str, Callable[[object], Any]] = {
     "scratch": _or_none(_at_least(1, parse_bytes)),
     "processes": _or_none(_count(1, 2**22)),  # PID_MAX_LIMIT of 64-bit kernels, proc_sys_kernel(5)
     "open_files": _or_none(_count(1, 2**31 - 1)),
+    "grace": parse_seconds,
     "timeout": _or_none(_at_least(1e-9, parse_seconds)),  # it crosses to C in whole nanoseconds
 }
 ITEMS: Mapping[str, Callable[[object], Any]] = {

@@ -22,7 +22,7 @@ class Owned(Protocol):
 
     def forget(self) -> None:
         """
-        Drop the descriptors and do nothing else.
+        Drop the descriptors and do nothing else. May be called again, in a child's child.
         """
 
 
@@ -39,7 +39,6 @@ def forget_in_child(owned: Owned) -> None:
 def _forget() -> None:
     for owned in list(_owned):
         owned.forget()
-    _owned.clear()
 
 
 os.register_at_fork(after_in_child=_forget)

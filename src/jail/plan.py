@@ -354,7 +354,9 @@ class _Deciding:
         if self.policy.timeout is None:
             return None
         return _Kept(
-            "SIGKILL by the harness", f"ended after {self.policy.timeout:g} seconds", Strength.SUPERVISED
+            "SIGTERM and SIGKILL by jail-init",
+            f"ended after {self.policy.timeout:g} seconds, and {self.policy.grace:g} of grace",
+            Strength.SUPERVISED,
         )
 
     def teardown(self) -> _Kept | _Lost:

@@ -68,6 +68,7 @@ class PolicyFields(TypedDict, total=False):
     processes: int | None
     open_files: int | None
     timeout: float | str | None
+    grace: float | str
     allow_syscalls: Sequence[str]
     deny_syscalls: Sequence[str]
     waive: Sequence[str]
@@ -111,7 +112,8 @@ class Policy:
         scratch: size of the private /tmp, /dev/shm and home. Unit: bytes.
         processes: processes and threads inside, together.
         open_files: open file descriptors of one process.
-        timeout: wall-clock time of one program. Unit: seconds.
+        timeout: wall-clock time of one program, until it and its descendants get SIGTERM. Unit: seconds.
+        grace: time from there until SIGKILL. Unit: seconds.
         allow_syscalls: kernel names of system calls to allow beside the built-in filter.
         deny_syscalls: kernel names of system calls to deny beside it.
         waive: names of guarantees that the caller goes on without where the host cannot keep them;
@@ -141,6 +143,7 @@ class Policy:
     processes: int | None = None
     open_files: int | None = None
     timeout: float | None = None
+    grace: float = 2.0
     allow_syscalls: tuple[str, ...] = ()
     deny_syscalls: tuple[str, ...] = ()
     waive: tuple[str, ...] = ()
@@ -354,5 +357,5 @@ def _render_toml(value: object) -> str:
 
 _RENDER: Mapping[str, Callable[[Any], str]] = {
     **dict.fromkeys(("memory", "file_size", "scratch"), lambda count: f'"{render_bytes(count)}"'),
-    "timeout": lambda seconds: f'"{render_seconds(seconds)}"',
+    **dict.fromkeys(("timeout", "grace"), lambda seconds: f'"{render_seconds(seconds)}"'),
 }

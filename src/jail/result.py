@@ -6,31 +6,101 @@ Pure data.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import signal
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from .errors import ProgramError
 from .guarantee import Guarantee
 
-__all__ = ["Exited", "Killed", "Outcome", "Output", "Result", "Signalled", "TimedOut", "Usage"]
+__all__ = ["Exited", "Killed", "Outcome", "Output", "Result", "Signalled", "Text", "TimedOut", "Usage"]
 
 
 class Output(bytes):
     """
-    Bytes that a program wrote, as it wrote them.
+    Bytes that a program wrote, as it wrote them: all of them, or the beginning and the end.
+
+    Args:
+        kept: the bytes.
+        dropped: how many more there were, between the beginning and the end.
+        cut: where in `kept` they were left out.
     """
 
-    __slots__ = ()
+    dropped: int
+    cut: int
+
+    def __new__(cls, kept: bytes = b"", *, dropped: int = 0, cut: int = 0) -> Self:  # noqa: D102 - see the class
+        self = super().__new__(cls, kept)
+        self.dropped = dropped
+        self.cut = cut
+        return self
+
+    @property
+    def truncated(self) -> bool:
+        """
+        Whether something was dropped.
+        """
+        return self.dropped > 0
 
     @property
     def text(self) -> str:
         """
-        The same as text: UTF-8, with U+FFFD for what is not.
+        The same as text: UTF-8, with U+FFFD for what is not. Where something was dropped a line says so.
         """
-        return self.decode("utf-8", "replace")
+        return self.as_text("utf-8", "replace")
+
+    def as_text(self, encoding: str, errors: str) -> Text:
+        """
+        The same in another encoding, with another of the codecs module's error handlers.
+        """
+        if not self.dropped:
+            return Text(self.decode(encoding, errors))
+        head = codecs.getincrementaldecoder(encoding)(errors).decode(self[: self.cut])
+        tail = self[self.cut :]
+        if codecs.lookup(encoding).name == "utf-8":  # the rest of a character whose beginning was dropped
+            tail = tail[:3].lstrip(_CONTINUATION) + tail[3:]
+        gap = f"\n[{self.dropped} bytes dropped]\n"
+        return Text(head + gap + tail.decode(encoding, errors), dropped=self.dropped)
+
+
+_CONTINUATION = bytes(range(0x80, 0xC0))  # RFC 3629
+
+
+class Text(str):
+    """
+    What a program wrote, as text. Where something was dropped a line says so.
+
+    Args:
+        kept: the text.
+        dropped: bytes that were left out.
+    """
+
+    __slots__ = ("dropped",)
+
+    def __new__(cls, kept: str = "", *, dropped: int = 0) -> Self:  # noqa: D102 - see the class
+        self = super().__new__(cls, kept)
+        self.dropped = dropped
+        return self
+
+    @property
+    def truncated(self) -> bool:
+        """
+        Whether something was dropped.
+        """
+        return self.dropped > 0
+
+    @property
+    def text(self) -> str:
+        """
+        The same: so that `Result` reads alike for bytes and text.
+        """
+        return self
+
+
+Written = TypeVar("Written", Output, Text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +146,7 @@ class Signalled:
 @dataclass(frozen=True, slots=True)
 class TimedOut:
     """
-    Its time was over and it was killed. Unit: seconds allowed.
+    Its time was over, and it was sent SIGTERM, and SIGKILL if that did not end it. Unit: seconds allowed.
     """
 
     seconds: float
@@ -153,14 +223,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Generic[Written]):
     """
     One program's run.
 
     Args:
         args: what was executed.
         outcome: how it ended.
-        stdout: what it wrote to standard output, unless that went elsewhere.
+        stdout: what it wrote to standard output, unless that went elsewhere: bytes, or with ``text=True`` text.
         stderr: what it wrote to standard error, likewise.
         usage: what it cost.
         guarantees: what was enforced, by which mechanism.
@@ -168,8 +238,8 @@ class Result:
 
     args: tuple[str, ...]
     outcome: Outcome
-    stdout: Output
-    stderr: Output
+    stdout: Written
+    stderr: Written
     usage: Usage
     guarantees: tuple[Guarantee, ...] = field(repr=False)
 
@@ -187,7 +257,7 @@ class Result:
         """
         return self.outcome == Exited(0)
 
-    def check(self) -> Result:
+    def check(self) -> Self:
         """
         This result, if the program exited with 0.
 
@@ -210,6 +280,7 @@ class Result:
                 "outcome": outcome,
                 "stdout": self.stdout.text,
                 "stderr": self.stderr.text,
+                "dropped_bytes": {"stdout": self.stdout.dropped, "stderr": self.stderr.dropped},
                 "usage": asdict(self.usage),
                 "guarantees": [asdict(guarantee) for guarantee in self.guarantees],
             }

@@ -8,31 +8,42 @@ import dataclasses
 import functools
 import itertools
 import os
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Literal, Self, Unpack, overload
 
+from .command import Command, Defaults, Exec, ExecFields, StreamFields, parse_exec
 from .environment import build_environment
-from .errors import JailError, PolicyError
-from .fields import parse_env_name, parse_env_value
+from .errors import JailError
+from .exchange import Exchange
 from .guarantee import Guarantee
+from .loop import Loop
 from .plan import Plan, Tier, choose_filter, choose_tier, compile_plan
 from .policy import Policy, PolicyFields
 from .probe import probe
-from .process import Exec, Process, Sink
+from .process import Process
 from .profile import load_policy
 from .resolve import resolve
-from .result import Result
+from .result import Output, Result, Text
 from .scratch import Scratch
 from .seccomp import compile_filter, load_filter
 from .spawn import Init, spawn_init
+from .tighten import (
+    Tightening,
+    TighterFields,
+    compile_tightening,
+    tighter_filter,
+    tighter_policy,
+)
 from .view import View
 
-__all__ = ["Command", "Sandbox", "make_plan", "run"]
+__all__ = ["Sandbox", "make_plan", "run"]
 
-Command = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[str]]
+# How long jail-init may take to report an end that it has brought about, before it is given up.
+_REPORT_SECONDS = 15.0
 
 
 @functools.lru_cache(maxsize=32)
@@ -72,6 +83,21 @@ def make_plan(policy: Policy, *, scratch: str | None = None) -> tuple[Plan, View
     return _plan(policy, view), view
 
 
+def _tighten(policy: Policy, view: View, fields: Mapping[str, Any]) -> Tightening:
+    """
+    What one program has less of than a sandbox of this policy and view.
+    """
+    host = probe()
+    asked = tighter_policy(policy, fields)
+    fewer_files = bool({"write", "deny", "workspace_access"} & fields.keys())
+    views = (view, view)
+    if fewer_files:
+        views = (view, dataclasses.replace(resolve(asked, host, siblings=True), scratch=view.scratch))
+    name = tighter_filter(policy, asked, host, fewer_files=fewer_files)
+    code = _filter(name, host.arch, asked.allow_syscalls, asked.deny_syscalls) if name else None
+    return compile_tightening(policy, asked, host, views, code)
+
+
 class Sandbox:
     r"""
     One sandbox, from its making to its end.
@@ -102,6 +128,7 @@ class Sandbox:
         base = policy if isinstance(policy, Policy) else load_policy(policy)
         self.policy = base.extend(**fields) if fields else base
         self._ids = itertools.count(1)
+        self._processes: dict[int, Process] = {}
         with ExitStack() as on_failure:
             host = probe()
             scratch = None
@@ -129,75 +156,163 @@ class Sandbox:
         """
         return self._plan
 
+    @overload
     def run(
-        self,
-        cmd: Command,
-        *,
-        shell: bool = False,
-        input: bytes | str | None = None,
-        stdin: int | None = None,
-        timeout: float | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-        env: Mapping[str, str] | None = None,
-        on_stdout: Sink | None = None,
-        on_stderr: Sink | None = None,
-        last: bool = False,
-    ) -> Result:
+        self, cmd: Command, *, text: Literal[True], check: bool = ..., **fields: Unpack[ExecFields]
+    ) -> Result[Text]: ...
+    @overload
+    def run(
+        self, cmd: Command, *, text: Literal[False] = ..., check: bool = ..., **fields: Unpack[ExecFields]
+    ) -> Result[Output]: ...
+    def run(
+        self, cmd: Command, *, text: bool = False, check: bool = False, **fields: Unpack[ExecFields]
+    ) -> Result[Any]:
         """
         Run one program to its end.
 
         Args:
-            cmd: the program and its arguments; a string is a program's name, or with `shell` a line for
+            cmd: the program and its arguments; a string is a program's name, or with ``shell=True`` a line for
                 ``/bin/sh``.
-            shell: have ``/bin/sh -c`` inside the sandbox read `cmd`.
-            input: what it reads from standard input; text is encoded as UTF-8.
-            stdin: a descriptor to be its standard input. Without either, standard input is empty.
-            timeout: seconds until it is killed; the policy's by default.
-            cwd: where it starts, as seen inside; the workspace by default, or the home.
-            env: variables in addition to the policy's.
-            on_stdout: called with each piece of standard output as it comes; `Result.stdout` is then empty.
-            on_stderr: the same for standard error.
-            last: the sandbox ends with this program, at once, and is then good for nothing more.
+            text: give the output as text instead of bytes.
+            check: raise `ProgramError` unless it exits with 0.
+            fields: `ExecFields`: ``input``, ``timeout``, ``cwd``, ``env``, ``stdin``, ``stdout``, ``stderr``, ...
 
         Returns:
             How it ended, what it wrote and what it cost. Whatever the program did is no exception.
 
         Raises:
             SetupError: it could not be started: `errno` is ENOENT when there is no such program inside.
-            PolicyError: an argument cannot be passed on.
+            PolicyError: an argument cannot be passed on, or asks for more than the sandbox has.
+            ProgramError: with `check` only.
             JailError: the sandbox is closed, or was killed from outside.
         """
-        what = Exec(
-            args=_arguments(cmd, shell=shell),
-            env=self._env | _variables(env or {}),
-            directory=os.fspath(cwd) if cwd is not None else self._directory(),
-            input=input.encode() if isinstance(input, str) else input,
-            stdin=stdin,
-            timeout=timeout if timeout is not None else self.policy.timeout,
-            on_stdout=on_stdout,
-            on_stderr=on_stderr,
-            last=last,
-        )
-        return self._run(what)
+        result = self.run_prepared(self.prepare(cmd, fields, text=text))
+        return result.check() if check else result
 
-    def _run(self, what: Exec) -> Result:
-        if not self._finalizer.alive:
-            msg = "the sandbox is closed"
-            raise JailError(msg)
-        if self._init.pidfd < 0:
-            msg = "the sandbox belongs to another process: this one was forked from its harness"
-            raise JailError(msg)
-        exec_id = next(self._ids)
-        process = Process(self._init, exec_id, what)
+    def popen(self, cmd: Command, *, text: bool = False, **fields: Unpack[ExecFields]) -> Process:
+        """
+        Start one program, and let it run.
+
+        Args:
+            cmd: as for `run`.
+            text: as for `run`.
+            fields: as for `run`. ``PIPE`` gives a stream to the `Process`.
+
+        Returns:
+            The process. It goes on when nobody holds that; it ends with the sandbox.
+
+        Raises:
+            SetupError, PolicyError, JailError: as `run`.
+        """
+        exchange = self._open(self.prepare(cmd, fields, text=text, background=True))
+        loop = Loop()
+        exchange.attach(loop)
         try:
-            process.communicate()
-        except BaseException:
-            process.kill()
+            loop.run_until(lambda: exchange.execution.is_started or exchange.is_over)
+        except BaseException as exc:
+            exchange.fail(exc)
             raise
-        setup_seconds = self._setup_seconds() if exec_id == 1 else 0.0
-        stdout, stderr = process.output()
-        args = tuple(os.fsdecode(arg) for arg in what.args)
-        return Result(args, process.outcome(), stdout, stderr, process.usage(setup_seconds), self.guarantees)
+        exchange.detach()
+        if exchange.error is not None:
+            raise exchange.error
+        process = Process(self, exchange)
+        self._processes[process.id] = process
+        return process
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """
+        The programs that `popen` has started and that have not ended, in the order of their start.
+        """
+        return tuple(process for process in list(self._processes.values()) if process.poll() is None)
+
+    def process(self, number: int) -> Process:
+        """
+        What `popen` has started, by its `Process.id`, ended or not. Kept until the sandbox is closed.
+
+        Raises:
+            KeyError: it has started none of that number.
+        """
+        return self._processes[number]
+
+    def prepare(
+        self,
+        cmd: Command,
+        fields: ExecFields,
+        *,
+        text: bool = False,
+        background: bool = False,
+        last: bool = False,
+    ) -> Exec:
+        """
+        What `run` and `popen` will start, for these arguments. Starts nothing.
+
+        Args:
+            cmd: as for `run`.
+            fields: as for `run`.
+            text: as for `run`.
+            background: as `popen` starts it.
+            last: the sandbox ends with it.
+
+        Raises:
+            PolicyError, TypeError: the arguments make no sense.
+        """
+        given = dict(fields)
+        tighter = {key: given.pop(key) for key in TighterFields.__annotations__ if key in given}
+        less = _tighten(self.policy, self._view, tighter) if tighter else Tightening()
+        defaults: Defaults = {
+            "env": self._env,
+            "directory": self._directory(),
+            "timeout": self.policy.timeout,
+            "grace": self.policy.grace,
+            "ops": less.ops,
+            "guarantees": self._guarantees(less),
+        }
+        return parse_exec(cmd, given, defaults, text=text, background=background, last=last)
+
+    def _guarantees(self, less: Tightening) -> tuple[Guarantee, ...]:
+        if not less.guarantees:
+            return self.guarantees
+        others = {guarantee.name: guarantee for guarantee in less.guarantees}
+        return tuple(others.get(guarantee.name, guarantee) for guarantee in self.guarantees)
+
+    def _open(self, what: Exec) -> Exchange:
+        if not self._finalizer.alive:
+            raise JailError("the sandbox is closed")
+        self.refuse_in_child()
+        return Exchange(self._init, next(self._ids), what)
+
+    def refuse_in_child(self) -> None:
+        """
+        Raises:
+            JailError: this process was forked from the one that the sandbox belongs to.
+        """
+        if self._init.pidfd < 0 and self._finalizer.alive:
+            raise JailError("the sandbox belongs to another process: this one was forked from its harness")
+
+    def run_prepared(self, what: Exec) -> Result[Any]:
+        """
+        Run what `prepare` has made, to its end.
+        """
+        exchange = self._open(what)
+        loop = Loop()
+        deadline = None
+        if what.timeout is not None:
+            deadline = time.monotonic() + what.timeout + what.grace + _REPORT_SECONDS
+        exchange.attach(loop)
+        try:
+            in_time = loop.run_until(lambda: exchange.is_over, deadline)
+        except BaseException as exc:
+            exchange.fail(exc)
+            raise
+        if not in_time:
+            self._init.kill()
+            exchange.fail(
+                JailError(f"jail-init reported no end within {_REPORT_SECONDS:g} seconds of a timeout")
+            )
+        if exchange.error is not None:
+            raise exchange.error
+        return exchange.execution.result(self._setup_seconds() if exchange.id == 1 else 0.0)
 
     def _setup_seconds(self) -> float:
         self._init.await_ready()
@@ -213,6 +328,9 @@ class Sandbox:
         End everything inside and wait until it is gone. May be called again.
         """
         self._finalizer()
+        for process in self._processes.values():
+            process.settle()
+        self._processes.clear()
 
     def __enter__(self) -> Self:
         try:
@@ -229,6 +347,7 @@ class Sandbox:
 
 
 def _end(init: Init, scratch: Scratch | None, tier: Tier) -> None:
+    init.is_ending = True
     if tier is not Tier.LANDLOCK:
         init.kill()
     init.close()
@@ -236,33 +355,41 @@ def _end(init: Init, scratch: Scratch | None, tier: Tier) -> None:
         scratch.close()
 
 
-def _variables(env: Mapping[str, str]) -> dict[str, str]:
-    return {parse_env_name(name): parse_env_value(text) for name, text in env.items()}
+class RunFields(PolicyFields, StreamFields, total=False):
+    """
+    The keywords of `run`: those of `Policy`, for its sandbox, and those of `StreamFields`, for its program.
+    """
 
 
-def _arguments(cmd: Command, *, shell: bool) -> list[str | bytes]:
-    if shell:
-        if not isinstance(cmd, str | bytes):
-            raise PolicyError("with shell=True it is one string, a line for /bin/sh", key="cmd")
-        return ["/bin/sh", "-c", cmd]
-    if isinstance(cmd, str | bytes | os.PathLike):
-        return [os.fspath(cmd)]
-    return [os.fspath(arg) for arg in cmd]
-
-
+@overload
+def run(
+    cmd: Command,
+    *,
+    profile: str | os.PathLike[str] = ...,
+    policy: Policy | None = ...,
+    text: Literal[True],
+    check: bool = ...,
+    **fields: Unpack[RunFields],
+) -> Result[Text]: ...
+@overload
+def run(
+    cmd: Command,
+    *,
+    profile: str | os.PathLike[str] = ...,
+    policy: Policy | None = ...,
+    text: Literal[False] = ...,
+    check: bool = ...,
+    **fields: Unpack[RunFields],
+) -> Result[Output]: ...
 def run(
     cmd: Command,
     *,
     profile: str | os.PathLike[str] = "default",
     policy: Policy | None = None,
-    shell: bool = False,
-    input: bytes | str | None = None,
-    stdin: int | None = None,
-    cwd: str | os.PathLike[str] | None = None,
-    on_stdout: Sink | None = None,
-    on_stderr: Sink | None = None,
-    **fields: Unpack[PolicyFields],
-) -> Result:
+    text: bool = False,
+    check: bool = False,
+    **fields: Unpack[RunFields],
+) -> Result[Any]:
     r"""
     Run one program in a sandbox of its own.
 
@@ -270,34 +397,25 @@ def run(
         cmd: the program and its arguments, as for `Sandbox.run`.
         profile: name of a built-in profile, or path of a TOML file.
         policy: a policy to use instead of a profile.
-        shell: as for `Sandbox.run`, like the next five.
-        input: what it reads from standard input.
-        stdin: a descriptor to be its standard input.
-        cwd: where it starts, as seen inside.
-        on_stdout: called with each piece of standard output.
-        on_stderr: called with each piece of standard error.
-        fields: fields of `Policy` in addition: ``workspace="."``, ``memory="512M"``, ``timeout=60``, ...
+        text: give the output as text instead of bytes.
+        check: raise `ProgramError` unless it exits with 0.
+        fields: fields of `Policy` in addition: ``workspace="."``, ``memory="512M"``, ``timeout=60``, ...; and
+            `StreamFields`: ``input``, ``stdin``, ``stdout``, ``stderr``, ``cwd``, ``shell``, ...
 
     Returns:
         How it ended, what it wrote, what it cost, and what was enforced.
 
     Raises:
-        PolicyError, UnsupportedError, SetupError: as for `Sandbox` and `Sandbox.run`.
+        PolicyError, UnsupportedError, SetupError, ProgramError: as for `Sandbox` and `Sandbox.run`.
 
     >>> run(["echo", "hello"]).stdout  # doctest: +SKIP
     b'hello\n'
     """
-    box = Sandbox(policy if policy is not None else profile, **fields)
+    given: dict[str, Any] = dict(fields)
+    streams: Any = {key: given.pop(key) for key in StreamFields.__annotations__ if key in given}
+    box = Sandbox(policy if policy is not None else profile, **given)
     try:
-        return box.run(
-            cmd,
-            shell=shell,
-            input=input,
-            stdin=stdin,
-            cwd=cwd,
-            on_stdout=on_stdout,
-            on_stderr=on_stderr,
-            last=True,
-        )
+        result = box.run_prepared(box.prepare(cmd, streams, text=text, last=True))
     finally:
         box.close()
+    return result.check() if check else result

@@ -33,6 +33,9 @@ __all__ = ["ARCHES", "VARIANTS", "compile_filter", "complement", "load_filter", 
 ARCHES = ("aarch64", "x86_64")
 VARIANTS = (
     "namespaces",
+    "namespaces-metadata",
+    "namespaces-metadata-network",
+    "namespaces-network",
     "no-namespaces",
     "no-namespaces+metadata",
     "no-namespaces+metadata+network",

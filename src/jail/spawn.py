@@ -35,7 +35,7 @@ from .wire import (
     packets,
 )
 
-__all__ = ["INIT_PATH", "Init", "receive_event", "spawn_init"]
+__all__ = ["INIT_PATH", "Init", "receive_event", "receive_event_fds", "spawn_init"]
 
 INIT_PATH = str(Path(__file__).with_name("bin") / "jail-init")
 
@@ -59,6 +59,7 @@ class Init:
         "_setup",
         "_writing",
         "control",
+        "is_ending",
         "is_ready",
         "pid",
         "pidfd",
@@ -81,6 +82,7 @@ class Init:
         self._each_exec = each_exec
         self.setup_seconds = spawn_seconds
         self.is_ready = False
+        self.is_ending = False
         self._locks()
         forget_in_child(self)
 
@@ -121,11 +123,11 @@ class Init:
             self.is_ready = True
             self.setup_seconds += event.wall_ns / 1e9
 
-    def fault(self, event: Event, what: str = "") -> SetupError:
+    def fault(self, event: Event, what: str = "", ops: Sequence[Op] = ()) -> SetupError:
         """
-        The exception for a FAULT event of this sandbox.
+        The exception for a FAULT event of this sandbox; `ops` are those of the exec that it is about.
         """
-        return fault_error(event, self._setup, self._each_exec, what)
+        return fault_error(event, self._setup, (*self._each_exec, *ops), what)
 
     def lost(self) -> JailError:
         """
@@ -137,6 +139,7 @@ class Init:
         """
         SIGKILL to `jail-init`; in a PID namespace that ends everything inside. Harmless when it has ended.
         """
+        self.is_ending = True
         with self._closing:
             if not self.ended():
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -205,6 +208,17 @@ def receive_event(channel: socket.socket) -> Event | None:
     return decode_event(packet) if packet else None
 
 
+def receive_event_fds(channel: socket.socket, most: int) -> tuple[Event | None, list[int]]:
+    """
+    The same, with the descriptors that came along, at most as many; they are the caller's to close.
+    """
+    try:
+        packet, fds, _, _ = socket.recv_fds(channel, EVENT_BYTES + 1, most, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        packet, fds, _, _ = socket.recv_fds(channel, EVENT_BYTES + 1, most, socket.MSG_CMSG_CLOEXEC)
+    return decode_event(packet) if packet else None, fds
+
+
 def spawn_init(
     clone_flags: int, ambient: int, setup: Sequence[Op], each_exec: Sequence[Op], *, cgroup_fd: int = -1
 ) -> Init:
@@ -256,5 +270,5 @@ def spawn_init(
 
 
 def _spawn_error(step: int, error: int) -> SetupError:
-    event = Event(EventKind.FAULT, 0, Phase.SPAWN, NO_OP, step, error, 0, 0, 0, 0, 0, 0)
+    event = Event(EventKind.FAULT, 0, Phase.SPAWN, NO_OP, step, error, 0, 0, 0, 0, 0, 0, 0, 0)
     return fault_error(event, (), (), INIT_PATH)

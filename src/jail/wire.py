@@ -8,9 +8,9 @@ against the compiler's.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from .errors import JailError, PolicyError
 from .ops import Op
@@ -19,12 +19,15 @@ __all__ = [
     "EVENT_BYTES",
     "Event",
     "EventKind",
+    "ExecFlag",
+    "FileCall",
     "Phase",
     "RequestKind",
     "Scope",
     "Step",
     "decode_event",
     "encode_exec",
+    "encode_file",
     "encode_plan",
     "encode_signal",
     "packets",
@@ -33,9 +36,10 @@ __all__ = [
 PACKET = struct.Struct("=IIII")
 PLAN = struct.Struct("=IIII")
 OP = struct.Struct("=II4QIIII")
-EXEC = struct.Struct("=IIIIII")
+EXEC = struct.Struct("=IIIIIIIIIIQQ")
+FILE = struct.Struct("=IIII")
 SIGNAL = struct.Struct("=ii")
-EVENT = struct.Struct("=IIiiiiiiQQQQ")
+EVENT = struct.Struct("=IIiiiiiiIIQQQQ")
 EVENT_BYTES = EVENT.size
 
 PACKET_BYTES = 65536
@@ -52,6 +56,7 @@ class RequestKind(IntEnum):
     PLAN = 1
     EXEC = 2
     SIGNAL = 3
+    FILE = 4
 
 
 class Scope(IntEnum):
@@ -73,6 +78,27 @@ class EventKind(IntEnum):
     FAULT = 2
     STARTED = 3
     EXITED = 4
+    FILE = 5
+
+
+class ExecFlag(IntFlag):
+    """
+    ``enum jail_exec_flag``: how a program is started.
+    """
+
+    LAST = 1
+    TERMINAL = 2
+    PIDFD = 4
+
+
+class FileCall(IntEnum):
+    """
+    ``enum jail_file_call``: what is done with a file, in the place of a program.
+    """
+
+    OPEN = 1
+    MKDIR = 2
+    UNLINK = 3
 
 
 class Phase(IntEnum):
@@ -99,6 +125,10 @@ class Step(IntEnum):
     DIRECTORY = 106
     SIGNALS = 107
     EXEC = 108
+    TERMINAL = 109
+
+
+_NO_FLAGS = ExecFlag(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +147,8 @@ class Event:
     err: int
     pid: int
     status: int
+    timed_out: int
+    pad: int
     user_us: int
     system_us: int
     maxrss_kb: int
@@ -143,17 +175,24 @@ def encode_plan(setup: Sequence[Op], each_exec: Sequence[Op]) -> bytes:
     """
     The body of a PLAN request: ``struct jail_plan``, its ops, and their data, which ends in a NUL.
     """
+    ops, data = encode_ops((*setup, *each_exec))
+    return PLAN.pack(len(setup), len(each_exec), len(data), 0) + ops + data
+
+
+def encode_ops(ops: Iterable[Op]) -> tuple[bytes, bytes]:
+    """
+    Ops as ``struct jail_op[]``, and the data that they point into. It ends in a NUL.
+    """
     data = bytearray()
-    ops = bytearray()
-    for op in (*setup, *each_exec):
+    rows = bytearray()
+    for op in ops:
         path_at = len(data)
         data += op.path.encode("utf-8", "surrogateescape") + b"\0"
         data_at = len(data)
         data += op.data + b"\0"
         args = (*op.args, 0, 0, 0, 0)[:4]
-        ops += OP.pack(op.kind, OPTIONAL if op.optional else 0, *args, path_at, data_at, len(op.data), 0)
-    data += b"\0"
-    return PLAN.pack(len(setup), len(each_exec), len(data), 0) + bytes(ops) + bytes(data)
+        rows += OP.pack(op.kind, OPTIONAL if op.optional else 0, *args, path_at, data_at, len(op.data), 0)
+    return bytes(rows), bytes(data + b"\0")
 
 
 def encode_exec(
@@ -162,7 +201,11 @@ def encode_exec(
     argv: Sequence[bytes],
     env: Sequence[bytes],
     *,
-    last: bool = False,
+    ops: Sequence[Op] = (),
+    flags: ExecFlag = _NO_FLAGS,
+    size: tuple[int, int] = (0, 0),
+    timeout: float | None = None,
+    grace: float = 0.0,
 ) -> bytes:
     """
     The body of an EXEC request.
@@ -172,7 +215,11 @@ def encode_exec(
         files: what to try to execute, in this order (execvp(3) has the rules).
         argv: at least the program's name.
         env: ``NAME=value`` each.
-        last: the sandbox ends with this program.
+        ops: what this program carries out after the plan's ops for each.
+        flags: how it is started.
+        size: rows and columns of its terminal, if it gets one.
+        timeout: seconds until SIGTERM; None for never.
+        grace: seconds from there to SIGKILL.
 
     Raises:
         PolicyError: a NUL byte, no argument, or more than 16 MiB in all.
@@ -183,9 +230,27 @@ def encode_exec(
     if any(b"\0" in text for text in strings):
         raise PolicyError("has a NUL byte, which no argument of execve(2) can hold", key="cmd")
     text = b"\0".join(strings) + b"\0"
-    if len(text) + EXEC.size > REQUEST_BYTES:
-        raise PolicyError(f"takes {len(text)} bytes with its environment; at most {REQUEST_BYTES}", key="cmd")
-    return EXEC.pack(len(files), len(argv), len(env), len(text), last, 0) + text
+    rows, data = encode_ops(ops) if ops else (b"", b"")
+    length = EXEC.size + len(rows) + len(data) + len(text)
+    if length > REQUEST_BYTES:
+        raise PolicyError(f"takes {length} bytes with its environment; at most {REQUEST_BYTES}", key="cmd")
+    counts = len(files), len(argv), len(env), len(text), len(ops), len(data), flags, *size, 0
+    times = _nanoseconds(timeout) if timeout is not None else 0, _nanoseconds(grace)
+    return EXEC.pack(*counts, *times) + rows + data + text
+
+
+def _nanoseconds(seconds: float) -> int:
+    """
+    At least 1: a timeout of 0 would be none. At most what 64 bits hold beside the clock: 292 years.
+    """
+    return max(1, min(round(seconds * 1e9), (1 << 63) - 1))
+
+
+def encode_file(call: FileCall, path: bytes, *, flags: int = 0, mode: int = 0) -> bytes:
+    """
+    The body of a FILE request: ``struct jail_file`` and the path, absolute, as seen inside.
+    """
+    return FILE.pack(call, flags, mode, len(path) + 1) + path + b"\0"
 
 
 def encode_signal(signal: int, scope: Scope) -> bytes:

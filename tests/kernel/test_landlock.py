@@ -10,9 +10,11 @@ import sys
 import pytest
 
 import jail
+from jail.command import Exec
 from jail.confine import Access
+from jail.exchange import Exchange
+from jail.loop import Loop
 from jail.ops import Op, OpKind
-from jail.process import Exec, Process
 from jail.spawn import spawn_init
 
 pytestmark = pytest.mark.needs("landlock")
@@ -62,12 +64,14 @@ def room(tree):
         ]
         init = spawn_init(0, 0, setup, [Op(OpKind.LANDLOCK_RESTRICT)])
         try:
-            process = Process(
-                init, 1, Exec([sys.executable, "-I", "-S", "-c", ATTEMPT, code, str(tree)], {}, "/")
-            )
-            process.communicate()
-            assert b"" == process.output()[1]
-            return process.outcome().exit_code
+            args = [sys.executable, "-I", "-S", "-c", ATTEMPT, code, str(tree)]
+            exchange, loop = Exchange(init, 1, Exec(args=args, env={}, directory="/")), Loop()
+            exchange.attach(loop)
+            loop.run_until(lambda: exchange.is_over)
+            if exchange.error:
+                raise exchange.error
+            assert b"" == exchange.execution.output()[1]
+            return exchange.execution.outcome.exit_code
         finally:
             init.close()
 

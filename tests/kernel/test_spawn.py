@@ -11,8 +11,10 @@ import pytest
 
 import jail
 import jail.spawn
+from jail.command import Exec
+from jail.exchange import Exchange
+from jail.loop import Loop
 from jail.ops import AMBIENT, NAMESPACES, Clone, MountAttribute, Op, OpKind
-from jail.process import Exec, Process
 from jail.wire import RequestKind, Step
 
 pytestmark = pytest.mark.needs("userns")
@@ -93,6 +95,17 @@ def spawn(flags, setup, each_exec=()):
     return jail.spawn.spawn_init(int(flags), AMBIENT if flags & Clone.MNT else 0, setup, each_exec)
 
 
+def carry_out(init, number):
+    """
+    Have /bin/true run to its end; what goes wrong is raised.
+    """
+    exchange, loop = Exchange(init, number, Exec(args=["/bin/true"], env={}, directory="/")), Loop()
+    exchange.attach(loop)
+    loop.run_until(lambda: exchange.is_over)
+    if exchange.error:
+        raise exchange.error
+
+
 def await_ready(init):
     """
     Wait for the set-up, and have nothing left of it.
@@ -149,7 +162,7 @@ def test_fault_of_a_program(failing, expected):
         init.await_ready()
         for number in (1, 2):
             with pytest.raises(jail.SetupError) as caught:
-                Process(init, number, Exec(["/bin/true"], {}, "/")).communicate()
+                carry_out(init, number)
             assert expected == caught.value.errno
     finally:
         init.close()
@@ -216,7 +229,7 @@ def test_fault_while_a_program_is_asked_for(monkeypatch):
     init = spawn(NAMESPACES, [*TREE, Op(OpKind.HIDE, IN_USR)])
     try:
         with pytest.raises(jail.SetupError) as caught:
-            Process(init, 1, Exec(["/bin/true"], {}, "/")).communicate()
+            carry_out(init, 1)
     finally:
         init.close()
 

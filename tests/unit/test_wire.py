@@ -10,13 +10,14 @@ import pytest
 from jail import _core, fault, ops, wire
 from jail.errors import JailError, PolicyError
 from jail.ops import Op, OpKind
-from jail.wire import Event, EventKind, Phase, RequestKind, Scope, Step
+from jail.wire import Event, EventKind, ExecFlag, FileCall, Phase, RequestKind, Scope, Step
 
 LAYOUTS = {
     "jail_packet": wire.PACKET,
     "jail_plan": wire.PLAN,
     "jail_op": wire.OP,
     "jail_exec": wire.EXEC,
+    "jail_file": wire.FILE,
     "jail_signal": wire.SIGNAL,
     "jail_event": wire.EVENT,
 }
@@ -27,6 +28,8 @@ ENUMS = {
     "JAIL_PHASE_": Phase,
     "JAIL_STEP_": Step,
     "JAIL_SCOPE_": Scope,
+    "JAIL_EXEC_": ExecFlag,
+    "JAIL_FILE_": FileCall,
 }
 # Names of the same beginning that are no member of the enum.
 LIMITS = {"JAIL_OP_MAX_", "JAIL_REQUEST_BYTES"}
@@ -136,7 +139,7 @@ def test_event():
     """
     An event is decoded field by field.
     """
-    fields = (4, 2, 3, -1, 108, 13, 5, 256, 1, 2, 3, 1 << 63)
+    fields = (4, 2, 3, -1, 108, 13, 5, 256, 1, 0, 1, 2, 3, 1 << 63)
 
     assert Event(EventKind.EXITED, *fields[1:]) == wire.decode_event(wire.EVENT.pack(*fields))
 

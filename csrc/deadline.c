@@ -1,0 +1,63 @@
+/*
+ * deadline.c - a program whose time is over.
+ *
+ * The harness says how long; jail-init keeps the time, so that it is kept
+ * while the harness is busy, stopped, or reads nothing.  SIGTERM to all that
+ * descends from the program, SIGCONT so that what is stopped can act on it,
+ * and after the grace SIGKILL.  What a program has left behind when it ended
+ * in time is not pursued.
+ */
+#include "core.h"
+#include <asm/signal.h>
+
+static int is_due(const struct jail_slot *slot, uint64_t now)
+{
+	return slot->shepherd && slot->deadline_ns && slot->deadline_ns <= now;
+}
+
+/* The earliest deadline of all, as monotonic_ns; 0: there is none. */
+uint64_t deadline_next(const struct jail_slots *slots)
+{
+	uint64_t next = 0;
+
+	for (uint32_t i = 0; i < slots->used; i++) {
+		uint64_t at = slots->slot[i].shepherd ? slots->slot[i].deadline_ns : 0;
+
+		if (at && (!next || at < next))
+			next = at;
+	}
+	return next;
+}
+
+static void send(const struct jail_state *state, const struct jail_slots *slots, uint32_t id,
+		 int signal, char *work)
+{
+	struct jail_signal request = { .signal = signal, .scope = JAIL_SCOPE_TREE };
+
+	reap_signal(state, slots, id, &request, work);
+}
+
+static void pass(const struct jail_state *state, const struct jail_slots *slots,
+		 struct jail_slot *slot, char *work)
+{
+	if (slot->timed_out) {
+		slot->deadline_ns = 0;
+		send(state, slots, slot->id, SIGKILL, work);
+	} else if (slot->ended) {
+		slot->deadline_ns = 0;
+	} else {
+		slot->timed_out = 1;
+		slot->deadline_ns += slot->grace_ns;
+		send(state, slots, slot->id, SIGTERM, work);
+		send(state, slots, slot->id, SIGCONT, work);
+	}
+}
+
+void deadline_pass(const struct jail_state *state, struct jail_slots *slots, char *work)
+{
+	uint64_t now = monotonic_ns();
+
+	for (uint32_t i = 0; i < slots->used; i++)
+		if (is_due(&slots->slot[i], now))
+			pass(state, slots, &slots->slot[i], work);
+}
