@@ -14,8 +14,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from contender import TRUE, Contender, Setting, SkippedError
-from jail.plan import Tier
 from jail.command import Exec
+from jail.plan import Tier
 from jail.spawn import INIT_PATH
 from jail.wire import encode_plan
 

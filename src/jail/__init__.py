@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .command import DEVNULL, PIPE, STDOUT
 from .errors import JailError, MeasurementError, PolicyError, ProgramError, SetupError, UnsupportedError
+from .files import Entry
 from .guarantee import Guarantee, Strength
 from .host import Host
 from .policy import Policy, PolicyPath
@@ -23,6 +24,7 @@ __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "Entry",
     "Exited",
     "Guarantee",
     "Host",

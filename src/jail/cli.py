@@ -23,7 +23,8 @@ from .policy import Policy
 from .probe import probe
 from .profile import list_profiles, load_policy
 from .result import Result
-from .sandbox import make_plan, run
+from .sandbox import run
+from .session import make_plan
 
 __all__ = ["main"]
 

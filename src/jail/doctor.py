@@ -9,7 +9,7 @@ from .guarantee import GUARANTEES
 from .host import FEATURES, Host
 from .plan import Tier, choose_tier
 from .policy import Policy
-from .sandbox import make_plan
+from .session import make_plan
 
 __all__ = ["diagnose"]
 

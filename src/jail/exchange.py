@@ -50,6 +50,7 @@ class Exchange:
         self.id = exec_id
         self.execution = Execution(what)
         self.error: BaseException | None = None
+        self.on_start: Callable[[], None] | None = None
         self.on_end: Callable[[], None] | None = None
         self.stdin = self.stdout = self.stderr = -1
         self.host_pid: int | None = None
@@ -182,7 +183,8 @@ class Exchange:
         """
         if self._watcher:
             for fd in (self._status.fileno(), self._feeding, *self._readers):
-                self._watcher.unwatch(fd)
+                if fd >= 0:
+                    self._watcher.unwatch(fd)
         self._watcher = None
 
     def _guarded(self, serve: Callable[[], object]) -> Callable[[], None]:
@@ -231,6 +233,8 @@ class Exchange:
             raise self.init.fault(event, self.execution.name, self._what.ops)
         self._take_fds(fds, event)
         self.execution.take(event)
+        if event.kind is EventKind.STARTED and self.on_start:
+            self.on_start()
         # When its time was over, what it has left behind is being ended too: until then it is not over.
         if event.kind is EventKind.EXITED and not event.timed_out:
             self._drain()

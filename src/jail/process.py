@@ -6,29 +6,23 @@ from __future__ import annotations
 
 import errno
 import io
-import os
-import signal
 import threading
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal, Self
+from typing import IO, Any, Self
 
-from .errors import JailError
 from .exchange import Exchange
 from .loop import pump
-from .result import Outcome, Output, Result, Text, Usage
-from .wire import Scope
+from .program import Program
+from .result import Output, Result, Text
+from .session import Session
 
-if TYPE_CHECKING:
-    from .sandbox import Sandbox
-
-__all__ = ["Process"]
+__all__ = ["Process", "expired"]
 
 _SETTLE_SECONDS = 5.0
-_SCOPES = {"process": Scope.PROCESS, "group": Scope.GROUP, "tree": Scope.TREE}
 
 
-class Process:
+class Process(Program):
     """
     One exec, from its start; made by `Sandbox.popen`.
 
@@ -38,81 +32,27 @@ class Process:
 
     Attributes:
         id: its number in the sandbox; `Sandbox.process` finds it by that.
-        stdin: a file to write to, where ``stdin=PIPE``; otherwise None.
-        stdout, stderr: files to read from, where ``PIPE``; iterating gives lines as they come.
+        stdin: a file to write to, unbuffered, where ``stdin=PIPE``; otherwise None.
+        stdout: a file to read from where ``PIPE``; iterating gives lines as they come.
+        stderr: likewise.
     """
 
-    def __init__(self, box: Sandbox, exchange: Exchange) -> None:
-        self.id = exchange.id
-        self._box = box
-        self._exchange = exchange
-        self._execution = exchange.execution
+    stdin: IO[Any] | None
+    stdout: IO[Any] | None
+    stderr: IO[Any] | None
+
+    def __init__(self, session: Session, exchange: Exchange) -> None:
+        super().__init__(session, exchange)
         self._ended = threading.Event()
-        decode = self._execution.what.decode
-        is_terminal = self._execution.what.size is not None
-        self.stdin: IO[Any] | None = _file(exchange.stdin, "wb", decode)
-        self.stdout: IO[Any] | None = _file(exchange.stdout, "rb", decode, is_terminal=is_terminal)
-        self.stderr: IO[Any] | None = _file(exchange.stderr, "rb", decode)
-        self._host_pid = exchange.host_pid
+        what = exchange.execution.what
+        self.stdin = _file(_Feed(exchange.stdin, "wb"), what.decode) if exchange.stdin >= 0 else None
+        source = io.FileIO if what.size is None else _Master
+        self.stdout = _file(source(exchange.stdout, "rb"), what.decode) if exchange.stdout >= 0 else None
+        self.stderr = _file(io.FileIO(exchange.stderr, "rb"), what.decode) if exchange.stderr >= 0 else None
         exchange.on_end = self._ended.set
         if exchange.is_over:
             self._ended.set()
         exchange.attach(pump)
-
-    @property
-    def args(self) -> tuple[str, ...]:
-        """
-        What was executed.
-        """
-        return tuple(os.fsdecode(arg) for arg in self._execution.what.args)
-
-    @property
-    def pid(self) -> int:
-        """
-        Its process id as the sandbox has it.
-        """
-        return self._execution.pid
-
-    @property
-    def host_pid(self) -> int | None:
-        """
-        Its process id as the caller has it; None when it has ended.
-        """
-        return None if self._execution.has_ended else self._host_pid
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """
-        How it ended; None while it runs. `Killed` also where it ended with its sandbox.
-        """
-        return self._execution.outcome
-
-    @property
-    def exit_code(self) -> int | None:
-        """
-        As `Result.exit_code`; None while it runs.
-        """
-        outcome = self._execution.outcome
-        return None if outcome is None else outcome.exit_code
-
-    @property
-    def usage(self) -> Usage | None:
-        """
-        What it cost; None while it runs, and where it ended with its sandbox, which leaves nobody to ask.
-        """
-        return self._execution.usage()
-
-    def output(self) -> tuple[Output | Text, Output | Text]:
-        """
-        What it has written so far to standard output and error, as far as it is kept; see `output_limit`.
-        """
-        return self._execution.output()
-
-    def poll(self) -> int | None:
-        """
-        The exit code if it has ended, and None otherwise. Does not wait.
-        """
-        return self.exit_code if self._ended.is_set() else None
 
     def wait(self, timeout: float | None = None) -> int:
         """
@@ -128,15 +68,10 @@ class Process:
             subprocess.TimeoutExpired: it has not ended in that time.
             JailError: its sandbox was lost; or what a caller's own function raised.
         """
-        self._box.refuse_in_child()
+        self._session.refuse_in_child()
         if not self._ended.wait(timeout):
-            raise _expired(self.args, timeout)
-        if self._exchange.error is not None:
-            raise self._exchange.error
-        code = self.exit_code
-        if code is None:
-            raise JailError(f"{self._execution.name}: nobody knows how it ended")
-        return code
+            raise expired(self.args, timeout)
+        return self._code()
 
     def result(self, timeout: float | None = None) -> Result[Any]:
         """
@@ -164,11 +99,7 @@ class Process:
         Raises:
             subprocess.TimeoutExpired, JailError: as `wait`.
         """
-        for name in ("stdout", "stderr"):
-            stream = getattr(self, name)
-            if stream is not None and not stream.closed:
-                self._exchange.adopt(os.dup(stream.fileno()), name)
-                stream.close()
+        self._adopt()
         if self.stdin is not None and not self.stdin.closed:
             with suppress(BrokenPipeError):
                 if input:
@@ -176,55 +107,6 @@ class Process:
                 self.stdin.close()
         self.wait(timeout)
         return self.output()
-
-    def signal(self, number: int, scope: Literal["process", "group", "tree"] = "process") -> None:
-        """
-        Send a signal. Harmless when it has ended.
-
-        Args:
-            number: of ``signal``.
-            scope: "process", its process "group", or the "tree" of all that descends from it, daemons included.
-        """
-        self._exchange.signal(number, _SCOPES[scope])
-
-    def terminate(self) -> None:
-        """
-        SIGTERM to all that descends from it.
-        """
-        self._exchange.signal(signal.SIGTERM, Scope.TREE)
-
-    def kill(self) -> None:
-        """
-        SIGKILL to all that descends from it, what it has left behind included.
-        """
-        self._exchange.kill()
-
-    def pause(self) -> None:
-        """
-        SIGSTOP to all that descends from it. Its time goes on.
-        """
-        self._exchange.signal(signal.SIGSTOP, Scope.TREE)
-
-    def resume(self) -> None:
-        """
-        SIGCONT to all that descends from it.
-        """
-        self._exchange.signal(signal.SIGCONT, Scope.TREE)
-
-    def resize(self, rows: int, columns: int) -> None:
-        """
-        Change the size of its terminal. Harmless without one.
-        """
-        self._exchange.resize(rows, columns)
-
-    def close(self) -> None:
-        """
-        Close its streams on this side. It goes on, and what it writes to a closed one is SIGPIPE to it.
-        """
-        for stream in (self.stdin, self.stdout, self.stderr):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
 
     def settle(self) -> None:
         """
@@ -247,15 +129,29 @@ class Process:
         self._ended.wait()
         self.close()
 
-    def __repr__(self) -> str:
-        state = self.outcome or "running"
-        return f"<Process {self.id} {self._execution.name!r}: {state}>"
 
-
-def _expired(args: tuple[str, ...], timeout: float | None) -> Exception:
+def expired(args: tuple[str, ...], timeout: float | None) -> Exception:
+    """
+    The exception of ``subprocess`` for a wait that took too long.
+    """
     import subprocess  # noqa: PLC0415 - for its exception; slow to import
 
     return subprocess.TimeoutExpired(list(args), timeout or 0.0)
+
+
+class _Feed(io.FileIO):
+    """
+    The end of a pipe that a program reads.
+    """
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - as io.FileIO has it
+        """
+        Write all: a signal that is handled meanwhile may cut a call short.
+        """
+        view = memoryview(data).cast("B")
+        while view:
+            view = view[super().write(view) or 0 :]
+        return len(data)
 
 
 class _Master(io.FileIO):
@@ -275,14 +171,6 @@ class _Master(io.FileIO):
             return 0
 
 
-def _file(
-    fd: int, mode: Literal["rb", "wb"], decode: tuple[str, str] | None, *, is_terminal: bool = False
-) -> IO[Any] | None:
-    binary: Any
-    if fd < 0:
-        return None
-    if is_terminal:
-        binary = io.BufferedReader(_Master(fd, "rb"))
-    else:
-        binary = open(fd, mode, buffering=0 if mode == "wb" and decode is None else -1)  # noqa: SIM115
+def _file(raw: io.FileIO, decode: tuple[str, str] | None) -> IO[Any]:
+    binary: Any = io.BufferedReader(raw) if raw.readable() else raw
     return io.TextIOWrapper(binary, *decode, newline="", write_through=True) if decode else binary

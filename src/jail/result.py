@@ -80,6 +80,8 @@ class Text(str):
 
     __slots__ = ("dropped",)
 
+    dropped: int
+
     def __new__(cls, kept: str = "", *, dropped: int = 0) -> Self:  # noqa: D102 - see the class
         self = super().__new__(cls, kept)
         self.dropped = dropped

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from . import _core
@@ -135,11 +135,24 @@ class Init:
         """
         return JailError(f"jail-init (pid {self.pid}) ended before it was told to: {self.close()}")
 
+    def hang_up(self, *, kill: bool) -> None:
+        """
+        Have it end, with everything inside, and do not wait. What it says no more is no loss from then on.
+
+        Args:
+            kill: by SIGKILL, which in a PID namespace is all that is needed.
+        """
+        self.is_ending = True
+        if kill:
+            self.kill()
+        elif self.pidfd >= 0:
+            with suppress(OSError):  # ENOTCONN: it has hung up first
+                self.control.shutdown(socket.SHUT_RDWR)
+
     def kill(self) -> None:
         """
         SIGKILL to `jail-init`; in a PID namespace that ends everything inside. Harmless when it has ended.
         """
-        self.is_ending = True
         with self._closing:
             if not self.ended():
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)

@@ -249,7 +249,12 @@ def _nanoseconds(seconds: float) -> int:
 def encode_file(call: FileCall, path: bytes, *, flags: int = 0, mode: int = 0) -> bytes:
     """
     The body of a FILE request: ``struct jail_file`` and the path, absolute, as seen inside.
+
+    Raises:
+        ValueError: a NUL byte in the path.
     """
+    if b"\0" in path:
+        raise ValueError("embedded null byte")
     return FILE.pack(call, flags, mode, len(path) + 1) + path + b"\0"
 
 

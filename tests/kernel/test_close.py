@@ -148,9 +148,9 @@ def test_killed_jail_init(eyes):
     """
     with jail.Sandbox() as box:
         assert 0 == box.run(["true"]).exit_code
-        signal.pidfd_send_signal(box._init.pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(box._session.init.pidfd, signal.SIGKILL)
         poll = select.poll()
-        poll.register(box._init.pidfd, select.POLLIN)
+        poll.register(box._session.init.pidfd, select.POLLIN)
         poll.poll()
         with pytest.raises(jail.JailError, match="ended before"):
             box.run(["true"])

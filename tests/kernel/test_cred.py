@@ -130,7 +130,7 @@ def test_jail_init_has_none():
     """
     jail-init itself holds no capability once the sandbox is built, and has no more than a program has.
     """
-    with jail.Sandbox() as box, open(f"/proc/{box._init.pid}/status") as file:
+    with jail.Sandbox() as box, open(f"/proc/{box._session.init.pid}/status") as file:
         fields = dict(line.rstrip("\n").split(":\t", 1) for line in file)
 
     assert dict.fromkeys(SETS, "0" * 16) == {name: fields[name] for name in SETS}

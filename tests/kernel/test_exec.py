@@ -202,15 +202,15 @@ def test_set_up_fault_before_a_run(tree):
     A set-up that failed is reported by the first run as what it was, however late that comes.
     """
     (tree / "gone").mkdir()
-    real, jail.sandbox.spawn_init = (
-        jail.sandbox.spawn_init,
+    real, jail.session.spawn_init = (
+        jail.session.spawn_init,
         lambda *args: (tree / "gone").rmdir() or real(*args),
     )
     try:
         box = jail.Sandbox(read=[tree / "gone"])
     finally:
-        jail.sandbox.spawn_init = real
-    os.waitid(os.P_PIDFD, box._init.pidfd, os.WEXITED | os.WNOWAIT | 0x40000000)  # __WALL
+        jail.session.spawn_init = real
+    os.waitid(os.P_PIDFD, box._session.init.pidfd, os.WEXITED | os.WNOWAIT | 0x40000000)  # __WALL
     with pytest.raises(jail.SetupError) as caught:
         box.run(["true"])
     box.close()

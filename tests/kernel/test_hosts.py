@@ -133,9 +133,9 @@ def test_thousand_runs_in_one_sandbox():
     """
     with jail.Sandbox() as box:
         box.run(TRUE)
-        kib, descriptors = held_by(box._init.pid)
+        kib, descriptors = held_by(box._session.init.pid)
         assert {0} == {box.run(TRUE).exit_code for _ in range(1000)}
-        kib_after, descriptors_after = held_by(box._init.pid)
+        kib_after, descriptors_after = held_by(box._session.init.pid)
 
     assert descriptors == descriptors_after
     assert kib_after - kib < 1 << 10

@@ -1,0 +1,357 @@
+"""
+The same for asyncio: what waits is awaited, and everything else is as in `jail`.
+
+Descriptors are on the running loop, so that there is no thread behind a program. A call that is cancelled kills
+what it has started, and leaves the sandbox usable. An object belongs to the loop in which it was made.
+
+>>> async def main():  # doctest: +SKIP
+...     async with jail.aio.Sandbox("compute") as box:
+...         result = await box.run(["python3", "-c", "print(6 * 7)"])
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import os
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack, overload
+
+from .command import Command, Exec, ExecFields, StreamFields
+from .errors import JailError
+from .exchange import Exchange
+from .files import ENTRIES, FILE_BYTES, TREE_BYTES, Entry, Files
+from .guarantee import Guarantee
+from .onloop import OnLoop, Reader, Writer, until_ready
+from .plan import Plan
+from .policy import Policy, PolicyFields
+from .process import expired
+from .program import Program
+from .result import Output, Result, Text
+from .sandbox import REPORT_SECONDS, RunFields
+from .session import Session
+
+__all__ = ["Process", "Reader", "Sandbox", "Writer", "run"]
+
+
+class Process(Program):
+    """
+    One exec, from its start; made by `Sandbox.popen`. See `jail.Process`, whose names these are.
+
+    Attributes:
+        id: its number in the sandbox; `Sandbox.process` finds it by that.
+        stdin: a `Writer`, where ``stdin=PIPE``; otherwise None.
+        stdout, stderr: a `Reader` where ``PIPE``; ``async for`` gives lines as they come.
+    """
+
+    stdin: Writer | None
+    stdout: Reader | None
+    stderr: Reader | None
+
+    def __init__(self, session: Session, exchange: Exchange) -> None:
+        super().__init__(session, exchange)
+        decode = exchange.execution.what.decode
+        self.stdin = Writer(exchange.stdin, decode) if exchange.stdin >= 0 else None
+        self.stdout = Reader(exchange.stdout, decode) if exchange.stdout >= 0 else None
+        self.stderr = Reader(exchange.stderr, decode) if exchange.stderr >= 0 else None
+        self._ended = asyncio.Event()
+        exchange.on_end = self._ended.set
+        if exchange.is_over:
+            self._ended.set()
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """
+        Wait for its end, for at most `timeout` seconds. See `jail.Process.wait`.
+        """
+        self._session.refuse_in_child()
+        try:
+            await asyncio.wait_for(self._ended.wait(), timeout)
+        except TimeoutError:
+            raise expired(self.args, timeout) from None
+        return self._code()
+
+    async def result(self, timeout: float | None = None) -> Result[Any]:
+        """
+        Wait for its end, and give all that is known of it. See `jail.Process.result`.
+        """
+        await self.wait(timeout)
+        return self._execution.result()
+
+    async def communicate(
+        self, input: bytes | str | None = None, timeout: float | None = None
+    ) -> tuple[Output | Text, Output | Text]:
+        """
+        Write the input, read both streams to their ends, and wait. See `jail.Process.communicate`.
+        """
+        self._adopt()
+        if self.stdin is not None and not self.stdin.closed:
+            with suppress(BrokenPipeError):
+                await self.stdin.write(input or b"")
+            self.stdin.close()
+        await self.wait(timeout)
+        return self.output()
+
+    async def settle(self) -> None:
+        """
+        Wait until what the end of its sandbox means for it is known here. See `jail.Process.settle`.
+        """
+        await self._ended.wait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        if self.stdin is not None:
+            self.stdin.close()
+        await self._ended.wait()
+        self.close()
+
+
+class Sandbox:
+    """
+    One sandbox, from its making to its end. See `jail.Sandbox`, whose names these are.
+
+    An async context manager. Making it takes milliseconds of the calling thread.
+
+    Args:
+        policy: a `Policy`, or the name or path of a profile.
+        fields: fields of `Policy` in addition.
+
+    Raises:
+        PolicyError, UnsupportedError, SetupError: as `jail.Sandbox`.
+    """
+
+    def __init__(
+        self, policy: Policy | str | os.PathLike[str] = "default", **fields: Unpack[PolicyFields]
+    ) -> None:
+        self._session = Session(policy, fields)
+        self._files = Files(self._session)
+        self._processes: dict[int, Process] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """
+        What holds here.
+        """
+        return self._session.policy
+
+    @property
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """
+        What is enforced, by which mechanism.
+        """
+        return self._session.plan.guarantees
+
+    @property
+    def plan(self) -> Plan:
+        """
+        How this sandbox was built.
+        """
+        return self._session.plan
+
+    @overload
+    async def run(
+        self, cmd: Command, *, text: Literal[True], check: bool = ..., **fields: Unpack[ExecFields]
+    ) -> Result[Text]: ...
+    @overload
+    async def run(
+        self, cmd: Command, *, text: Literal[False] = ..., check: bool = ..., **fields: Unpack[ExecFields]
+    ) -> Result[Output]: ...
+    async def run(
+        self, cmd: Command, *, text: bool = False, check: bool = False, **fields: Unpack[ExecFields]
+    ) -> Result[Any]:
+        """
+        Run one program to its end; cancelled, kill it. See `jail.Sandbox.run`.
+        """
+        result = await _run(self._session, self._session.prepare(cmd, fields, text=text))
+        return result.check() if check else result
+
+    async def popen(self, cmd: Command, *, text: bool = False, **fields: Unpack[ExecFields]) -> Process:
+        """
+        Start one program, and let it run. See `jail.Sandbox.popen`.
+        """
+        exchange = self._session.open(self._session.prepare(cmd, fields, text=text, background=True))
+        started = asyncio.Event()
+        exchange.on_start = exchange.on_end = started.set
+        exchange.attach(OnLoop())
+        try:
+            await started.wait()
+        except BaseException as exc:
+            exchange.fail(exc)
+            raise
+        if exchange.error is not None:
+            raise exchange.error
+        process = Process(self._session, exchange)
+        self._processes[process.id] = process
+        return process
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """
+        The programs that `popen` has started and that have not ended, in the order of their start.
+        """
+        return tuple(process for process in self._processes.values() if process.poll() is None)
+
+    def process(self, number: int) -> Process:
+        """
+        What `popen` has started, by its `Process.id`, ended or not. Kept until the sandbox is closed.
+
+        Raises:
+            KeyError: it has started none of that number.
+        """
+        return self._processes[number]
+
+    # A regular file is no descriptor that a loop can wait for: these are done in asyncio's threads.
+
+    async def read_file(self, path: str | os.PathLike[str], *, limit: int = FILE_BYTES) -> bytes:
+        """
+        See `jail.Sandbox.read_file`.
+        """
+        return await asyncio.to_thread(self._files.read_file, path, limit=limit)
+
+    async def write_file(
+        self, path: str | os.PathLike[str], data: bytes | str, *, mode: int = 0o644, parents: bool = False
+    ) -> None:
+        """
+        See `jail.Sandbox.write_file`.
+        """
+        await asyncio.to_thread(self._files.write_file, path, data, mode=mode, parents=parents)
+
+    async def list(self, path: str | os.PathLike[str] = ".", *, limit: int = ENTRIES) -> builtins.list[Entry]:
+        """
+        See `jail.Sandbox.list`.
+        """
+        return await asyncio.to_thread(self._files.list, path, limit=limit)
+
+    async def exists(self, path: str | os.PathLike[str]) -> bool:
+        """
+        See `jail.Sandbox.exists`.
+        """
+        return await asyncio.to_thread(self._files.exists, path)
+
+    async def make_directory(self, path: str | os.PathLike[str], *, parents: bool = False) -> None:
+        """
+        See `jail.Sandbox.make_directory`.
+        """
+        await asyncio.to_thread(self._files.make_directory, path, parents=parents)
+
+    async def remove(self, path: str | os.PathLike[str], *, recursive: bool = False) -> None:
+        """
+        See `jail.Sandbox.remove`.
+        """
+        await asyncio.to_thread(self._files.remove, path, recursive=recursive)
+
+    async def upload(self, source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+        """
+        See `jail.Sandbox.upload`.
+        """
+        await asyncio.to_thread(self._files.upload, source, path)
+
+    async def download(
+        self, path: str | os.PathLike[str], target: str | os.PathLike[str], *, limit: int = TREE_BYTES
+    ) -> None:
+        """
+        See `jail.Sandbox.download`.
+        """
+        await asyncio.to_thread(self._files.download, path, target, limit=limit)
+
+    async def close(self) -> None:
+        """
+        End everything inside and wait until it is gone. May be called again.
+        """
+        await _close(self._session)
+        for process in self._processes.values():
+            await process.settle()
+        self._processes.clear()
+
+    async def __aenter__(self) -> Self:
+        init = self._session.init
+        try:
+            if not init.is_ready:
+                await until_ready(init.control.fileno())
+            init.await_ready()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def _close(session: Session) -> None:
+    """
+    Wait on the loop until nobody is left; what is done after that takes no time.
+    """
+    if not session.is_closed and session.init.pidfd >= 0:
+        session.hang_up()
+        await asyncio.shield(until_ready(session.init.pidfd))
+    session.close()
+
+
+async def _run(session: Session, what: Exec) -> Result[Any]:
+    exchange = session.open(what)
+    ended = asyncio.Event()
+    exchange.on_end = ended.set
+    exchange.attach(OnLoop())
+    patience = None if what.timeout is None else what.timeout + what.grace + REPORT_SECONDS
+    try:
+        await asyncio.wait_for(ended.wait(), patience)
+    except TimeoutError:
+        session.init.kill()
+        exchange.fail(JailError(f"jail-init reported no end within {REPORT_SECONDS:g} seconds of a timeout"))
+    except BaseException as exc:
+        exchange.fail(exc)
+        raise
+    if exchange.error is not None:
+        raise exchange.error
+    return exchange.execution.result(session.setup_seconds(exchange.id))
+
+
+@overload
+async def run(
+    cmd: Command,
+    *,
+    profile: str | os.PathLike[str] = ...,
+    policy: Policy | None = ...,
+    text: Literal[True],
+    check: bool = ...,
+    **fields: Unpack[RunFields],
+) -> Result[Text]: ...
+@overload
+async def run(
+    cmd: Command,
+    *,
+    profile: str | os.PathLike[str] = ...,
+    policy: Policy | None = ...,
+    text: Literal[False] = ...,
+    check: bool = ...,
+    **fields: Unpack[RunFields],
+) -> Result[Output]: ...
+async def run(
+    cmd: Command,
+    *,
+    profile: str | os.PathLike[str] = "default",
+    policy: Policy | None = None,
+    text: bool = False,
+    check: bool = False,
+    **fields: Unpack[RunFields],
+) -> Result[Any]:
+    """
+    Run one program in a sandbox of its own. See `jail.run`.
+    """
+    given: dict[str, Any] = dict(fields)
+    streams: Any = {key: given.pop(key) for key in StreamFields.__annotations__ if key in given}
+    session = Session(policy if policy is not None else profile, given)
+    try:
+        result = await _run(session, session.prepare(cmd, streams, text=text, last=True))
+    finally:
+        await _close(session)
+    return result.check() if check else result

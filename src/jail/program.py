@@ -1,0 +1,171 @@
+"""
+A program in a live sandbox, as far as nobody waits: what `Process` and the one of `jail.aio` have in common.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import Any, Literal
+
+from .errors import JailError
+from .exchange import Exchange
+from .result import Outcome, Output, Text, Usage
+from .session import Session
+from .wire import Scope
+
+__all__ = ["Program"]
+
+_SCOPES = {"process": Scope.PROCESS, "group": Scope.GROUP, "tree": Scope.TREE}
+
+
+class Program:
+    """
+    One exec that was started.
+
+    Args:
+        session: its sandbox, which lives as long as this.
+        exchange: the exec.
+    """
+
+    stdin: Any
+    stdout: Any
+    stderr: Any
+    _ended: Any
+
+    def __init__(self, session: Session, exchange: Exchange) -> None:
+        self.id = exchange.id
+        self._session = session
+        self._exchange = exchange
+        self._execution = exchange.execution
+        self._host_pid = exchange.host_pid
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """
+        What was executed.
+        """
+        return tuple(os.fsdecode(arg) for arg in self._execution.what.args)
+
+    @property
+    def pid(self) -> int:
+        """
+        Its process id as the sandbox has it.
+        """
+        return self._execution.pid
+
+    @property
+    def host_pid(self) -> int | None:
+        """
+        Its process id as the caller has it; None when it has ended.
+        """
+        return None if self._execution.has_ended else self._host_pid
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """
+        How it ended; None while it runs. `Killed` also where it ended with its sandbox.
+        """
+        return self._execution.outcome
+
+    @property
+    def exit_code(self) -> int | None:
+        """
+        As `Result.exit_code`; None while it runs.
+        """
+        outcome = self._execution.outcome
+        return None if outcome is None else outcome.exit_code
+
+    @property
+    def usage(self) -> Usage | None:
+        """
+        What it cost; None while it runs, and where it ended with its sandbox, which leaves nobody to ask.
+        """
+        return self._execution.usage()
+
+    def output(self) -> tuple[Output | Text, Output | Text]:
+        """
+        What it has written so far to standard output and error, as far as it is kept; see `output_limit`.
+        """
+        return self._execution.output()
+
+    def poll(self) -> int | None:
+        """
+        The exit code if it has ended, and None otherwise. Does not wait.
+        """
+        return self.exit_code if self._ended.is_set() else None
+
+    def _code(self) -> int:
+        """
+        The exit code of what has ended; or the error that ended it.
+        """
+        if self._exchange.error is not None:
+            raise self._exchange.error
+        code = self.exit_code
+        if code is None:
+            raise JailError(f"{self._execution.name}: nobody knows how it ended")
+        return code
+
+    def _adopt(self) -> None:
+        """
+        Have the streams that the caller reads no more read to their ends, and kept.
+        """
+        for name in ("stdout", "stderr"):
+            stream = getattr(self, name)
+            if stream is not None and not stream.closed:
+                self._exchange.adopt(os.dup(stream.fileno()), name)
+                stream.close()
+
+    def signal(self, number: int, scope: Literal["process", "group", "tree"] = "process") -> None:
+        """
+        Send a signal. Harmless when it has ended.
+
+        Args:
+            number: of ``signal``.
+            scope: "process", its process "group", or the "tree" of all that descends from it, daemons included.
+        """
+        self._exchange.signal(number, _SCOPES[scope])
+
+    def terminate(self) -> None:
+        """
+        SIGTERM to all that descends from it.
+        """
+        self._exchange.signal(signal.SIGTERM, Scope.TREE)
+
+    def kill(self) -> None:
+        """
+        SIGKILL to all that descends from it, what it has left behind included.
+        """
+        self._exchange.kill()
+
+    def pause(self) -> None:
+        """
+        SIGSTOP to all that descends from it. Its time goes on.
+        """
+        self._exchange.signal(signal.SIGSTOP, Scope.TREE)
+
+    def resume(self) -> None:
+        """
+        SIGCONT to all that descends from it.
+        """
+        self._exchange.signal(signal.SIGCONT, Scope.TREE)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """
+        Change the size of its terminal. Harmless without one.
+        """
+        self._exchange.resize(rows, columns)
+
+    def close(self) -> None:
+        """
+        Close its streams on this side. It goes on, and what it writes to a closed one is SIGPIPE to it.
+        """
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+    def __repr__(self) -> str:
+        state = self.outcome or "running"
+        return f"<Process {self.id} {self._execution.name!r}: {state}>"

@@ -1,0 +1,265 @@
+"""
+A live sandbox, as far as nobody waits: what `Sandbox` and the one of `jail.aio` have in common.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import os
+import socket
+import weakref
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from .command import Command, Defaults, Exec, parse_exec
+from .environment import build_environment
+from .errors import JailError
+from .exchange import Exchange
+from .guarantee import Guarantee
+from .plan import Plan, Tier, choose_filter, choose_tier, compile_plan
+from .policy import Policy
+from .probe import probe
+from .profile import load_policy
+from .resolve import resolve
+from .scratch import Scratch
+from .seccomp import compile_filter, load_filter
+from .spawn import Init, receive_event_fds, spawn_init
+from .tighten import Tightening, TighterFields, compile_tightening, tighter_filter, tighter_policy
+from .view import View
+from .wire import EventKind, FileCall, RequestKind, encode_file
+
+__all__ = ["Session", "make_plan"]
+
+
+@functools.lru_cache(maxsize=32)
+def _filter(variant: str, arch: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> bytes:
+    if allow or deny:
+        return compile_filter(variant, arch, allow=allow, deny=deny)
+    return load_filter(variant, arch)
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(policy: Policy, view: View) -> Plan:
+    """
+    The plan on this host. `compile_plan` is pure, so the same view means the same plan.
+    """
+    host = probe()
+    variant = choose_filter(policy, host)
+    code = _filter(variant, host.arch, policy.allow_syscalls, policy.deny_syscalls)
+    return compile_plan(policy, host, view, code)
+
+
+def make_plan(policy: Policy, *, scratch: str | None = None) -> tuple[Plan, View]:
+    """
+    The plan for a policy on this host, at this moment, and what of the host it shows. Starts nothing.
+
+    Args:
+        policy: what must hold.
+        scratch: a directory of the host's for tmp and home, where there are no mounts to make one.
+
+    Raises:
+        PolicyError: a path is missing.
+        UnsupportedError: this host cannot keep a guarantee, and the policy does not waive it.
+    """
+    host = probe()
+    view = resolve(policy, host, siblings=choose_tier(host) is Tier.LANDLOCK)
+    if scratch is not None:
+        view = dataclasses.replace(view, scratch=scratch)
+    return _plan(policy, view), view
+
+
+def _tighten(policy: Policy, view: View, fields: Mapping[str, Any]) -> Tightening:
+    """
+    What one program has less of than a sandbox of this policy and view.
+    """
+    host = probe()
+    asked = tighter_policy(policy, fields)
+    fewer_files = bool({"write", "deny", "workspace_access"} & fields.keys())
+    views = (view, view)
+    if fewer_files:
+        views = (view, dataclasses.replace(resolve(asked, host, siblings=True), scratch=view.scratch))
+    name = tighter_filter(policy, asked, host, fewer_files=fewer_files)
+    code = _filter(name, host.arch, asked.allow_syscalls, asked.deny_syscalls) if name else None
+    return compile_tightening(policy, asked, host, views, code)
+
+
+class Session:
+    """
+    One sandbox, from its making to its end. Ends when it is collected, at the latest.
+
+    Args:
+        policy: a `Policy`, or the name or path of a profile.
+        fields: fields of `Policy` in addition.
+
+    Raises:
+        PolicyError, UnsupportedError, SetupError: as `Sandbox` has them.
+    """
+
+    def __init__(self, policy: Policy | str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
+        base = policy if isinstance(policy, Policy) else load_policy(policy)
+        self.policy = base.extend(**fields) if fields else base
+        self._ids = itertools.count(1)
+        with ExitStack() as on_failure:
+            host = probe()
+            scratch = None
+            if choose_tier(host) is Tier.LANDLOCK:
+                scratch = Scratch()
+                on_failure.callback(scratch.close)
+            self.plan, self.view = make_plan(self.policy, scratch=scratch.path if scratch else None)
+            self.env = build_environment(self.policy, host, self.view, os.environ)
+            plan = self.plan
+            self.init = spawn_init(plan.clone_flags, plan.ambient, plan.setup, plan.each_exec)
+            on_failure.pop_all()
+        self._finalizer = weakref.finalize(self, _end, self.init, scratch, plan.tier)
+
+    def prepare(
+        self,
+        cmd: Command,
+        fields: Mapping[str, Any],
+        *,
+        text: bool = False,
+        background: bool = False,
+        last: bool = False,
+    ) -> Exec:
+        """
+        What `run` and `popen` will start, for these arguments. Starts nothing.
+
+        Args:
+            cmd: the program and its arguments.
+            fields: `ExecFields`.
+            text: the caller wants text.
+            background: as `popen` starts it.
+            last: the sandbox ends with it.
+
+        Raises:
+            PolicyError, TypeError: the arguments make no sense.
+        """
+        given = dict(fields)
+        tighter = {key: given.pop(key) for key in TighterFields.__annotations__ if key in given}
+        less = _tighten(self.policy, self.view, tighter) if tighter else Tightening()
+        defaults: Defaults = {
+            "env": self.env,
+            "directory": self.directory,
+            "timeout": self.policy.timeout,
+            "grace": self.policy.grace,
+            "ops": less.ops,
+            "guarantees": self._guarantees(less),
+        }
+        return parse_exec(cmd, given, defaults, text=text, background=background, last=last)
+
+    def _guarantees(self, less: Tightening) -> tuple[Guarantee, ...]:
+        if not less.guarantees:
+            return self.plan.guarantees
+        others = {guarantee.name: guarantee for guarantee in less.guarantees}
+        return tuple(others.get(guarantee.name, guarantee) for guarantee in self.plan.guarantees)
+
+    def next_id(self) -> int:
+        """
+        A number for the next exec.
+
+        Raises:
+            JailError: the sandbox is closed, or another process's.
+        """
+        if self.is_closed:
+            raise JailError("the sandbox is closed")
+        self.refuse_in_child()
+        return next(self._ids)
+
+    def open(self, what: Exec) -> Exchange:
+        """
+        Ask for a program to be started.
+
+        Raises:
+            JailError: the sandbox is closed, or was killed from outside.
+            PolicyError: an argument cannot be passed on.
+        """
+        return Exchange(self.init, self.next_id(), what)
+
+    def file(self, call: FileCall, path: str, flags: int = 0, mode: int = 0) -> int:
+        """
+        One call on a file, made where a program would stand.
+
+        Args:
+            call: which.
+            path: absolute, as seen inside.
+            flags: of open(2) or unlinkat(2).
+            mode: of open(2) or mkdir(2).
+
+        Returns:
+            A descriptor for `FileCall.OPEN`, which the caller owns; otherwise -1.
+
+        Raises:
+            OSError: what the call gave.
+            SetupError: it could not be made.
+            JailError: the sandbox is closed, or was killed from outside.
+        """
+        body = encode_file(call, os.fsencode(path), flags=flags, mode=mode)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                self.init.request(RequestKind.FILE, self.next_id(), body, [theirs.fileno()])
+            event, fds = receive_event_fds(ours, 1)
+        if event is None:
+            raise self.init.lost()
+        if event.kind is EventKind.FAULT:
+            raise self.init.fault(event, path)
+        if event.kind is not EventKind.FILE:
+            raise JailError(f"{path}: it was killed before it could be opened")
+        if event.err:
+            raise OSError(event.err, os.strerror(event.err), path)
+        return fds[0] if fds else -1
+
+    def refuse_in_child(self) -> None:
+        """
+        Raises:
+            JailError: this process was forked from the one that the sandbox belongs to.
+        """
+        if self.init.pidfd < 0 and not self.is_closed:
+            raise JailError("the sandbox belongs to another process: this one was forked from its harness")
+
+    def setup_seconds(self, exec_id: int) -> float:
+        """
+        What building the sandbox took, for the exec that had it built; otherwise 0.
+        """
+        if exec_id != 1:
+            return 0.0
+        self.init.await_ready()
+        return self.init.setup_seconds
+
+    @property
+    def directory(self) -> str:
+        """
+        Where programs start.
+        """
+        if self.view.scratch and self.view.directory == self.view.home:
+            return f"{self.view.scratch}/home"
+        return self.view.directory
+
+    @property
+    def is_closed(self) -> bool:
+        """
+        Whether it was ended.
+        """
+        return not self._finalizer.alive
+
+    def hang_up(self) -> None:
+        """
+        Have everything inside end, and do not wait for it.
+        """
+        self.init.hang_up(kill=self.plan.tier is not Tier.LANDLOCK)
+
+    def close(self) -> None:
+        """
+        End everything inside and wait until it is gone. May be called again.
+        """
+        self._finalizer()
+
+
+def _end(init: Init, scratch: Scratch | None, tier: Tier) -> None:
+    init.hang_up(kill=tier is not Tier.LANDLOCK)
+    init.close()
+    if scratch is not None:
+        scratch.close()
