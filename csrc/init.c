@@ -181,29 +181,41 @@ static int await(struct pollfd *fds, int n, const struct jail_slots *slots)
 	return (int)sys(ppoll, fds, n, next ? &timeout : 0, 0, 0);
 }
 
+/*
+ * A SIGTERM that somebody outside has sent, who has no other way to reach us.
+ * One from inside is for nobody: signals that are blocked reach PID 1, too, and
+ * their senders are known by having a pid here.
+ */
+static int is_told_to_end(int signals)
+{
+	struct signalfd_siginfo taken = { 0 };
+
+	sys(read, signals, &taken, sizeof(taken));
+	return taken.ssi_signo == SIGTERM && (sys(getpid) != 1 || taken.ssi_pid == 0);
+}
+
 static int serve(struct jail_state *state, const struct jail_ops *ops, struct jail_request *request,
 		 int harness)
 {
 	struct jail_slots slots;
-	uint64_t child = 1UL << (SIGCHLD - 1);
-	auto_close ended =
-		(int)sys(signalfd4, -1, &child, sizeof(child), SFD_CLOEXEC | SFD_NONBLOCK);
+	uint64_t wanted = 1UL << (SIGCHLD - 1) | 1UL << (SIGTERM - 1);
+	auto_close signals =
+		(int)sys(signalfd4, -1, &wanted, sizeof(wanted), SFD_CLOEXEC | SFD_NONBLOCK);
 	struct pollfd fds[3] = {
 		{ .fd = JAIL_CONTROL_FD, .events = POLLIN },
-		{ .fd = ended, .events = POLLIN },
+		{ .fd = signals, .events = POLLIN },
 		{ .fd = harness, .events = POLLIN },
 	};
-	int r = ended;
+	int r = signals;
 
 	slots.used = 0;
 	slots.is_over = 0;
 	while (r >= 0 && !slots.is_over) {
-		struct signalfd_siginfo taken;
-
 		r = await(fds, 3, &slots);
 		deadline_pass(state, &slots, request->bytes + JAIL_REQUEST_BYTES);
 		if (r >= 0 && fds[1].revents) {
-			sys(read, ended, &taken, sizeof(taken));
+			if (is_told_to_end(signals))
+				return 0;
 			r = reap_children(&slots);
 			if (r == -ECHILD)
 				r = 0;

@@ -23,10 +23,20 @@ STOPS = {
     "plan": {"environment", "layout", "confine", "plan", "resolve", "seccomp", "tighten"},
     "spawn": {"wire", "fault", "fork", "scratch", "spawn", "probe"},
     "result": {"result"},
-    "process": {"capture", "command", "execution", "loop", "exchange", "session", "program", "process", "terminal"},
-    "sandbox": {"sandbox", "files", "registry"},
+    "process": {
+        "capture",
+        "command",
+        "execution",
+        "loop",
+        "exchange",
+        "session",
+        "program",
+        "process",
+        "terminal",
+    },
+    "sandbox": {"sandbox", "files", "registry", "remote"},
     "aio": {"onloop", "aio"},
-    "top": {"explain", "doctor", "cli", "__init__", "__main__"},
+    "top": {"explain", "doctor", "live", "cli", "__init__", "__main__"},
 }
 STOP_OF = {module: number for number, modules in enumerate(STOPS.values()) for module in modules}
 FLOW = ["policy", "plan", "spawn", "process", "sandbox"]

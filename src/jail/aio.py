@@ -29,7 +29,7 @@ from .policy import Policy, PolicyFields
 from .process import expired
 from .program import Program
 from .result import Output, Result, Text
-from .sandbox import REPORT_SECONDS, RunFields
+from .sandbox import REPORT_SECONDS, RunFields, make_session
 from .session import Session
 
 __all__ = ["Process", "Reader", "Sandbox", "Writer", "run"]
@@ -120,6 +120,7 @@ class Sandbox:
 
     Args:
         policy: a `Policy`, or the name or path of a profile.
+        name: by which ``jail ps`` and its kin find it.
         fields: fields of `Policy` in addition.
 
     Raises:
@@ -127,9 +128,13 @@ class Sandbox:
     """
 
     def __init__(
-        self, policy: Policy | str | os.PathLike[str] = "default", **fields: Unpack[PolicyFields]
+        self,
+        policy: Policy | str | os.PathLike[str] = "default",
+        *,
+        name: str | None = None,
+        **fields: Unpack[PolicyFields],
     ) -> None:
-        self._session = Session(policy, fields)
+        self._session = make_session(policy, fields, name)
         self._files = Files(self._session)
         self._processes: dict[int, Process] = {}
 
@@ -321,6 +326,7 @@ async def run(
     *,
     profile: str | os.PathLike[str] = ...,
     policy: Policy | None = ...,
+    name: str | None = ...,
     text: Literal[True],
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -331,6 +337,7 @@ async def run(
     *,
     profile: str | os.PathLike[str] = ...,
     policy: Policy | None = ...,
+    name: str | None = ...,
     text: Literal[False] = ...,
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -340,6 +347,7 @@ async def run(
     *,
     profile: str | os.PathLike[str] = "default",
     policy: Policy | None = None,
+    name: str | None = None,
     text: bool = False,
     check: bool = False,
     **fields: Unpack[RunFields],
@@ -349,7 +357,7 @@ async def run(
     """
     given: dict[str, Any] = dict(fields)
     streams: Any = {key: given.pop(key) for key in StreamFields.__annotations__ if key in given}
-    session = Session(policy if policy is not None else profile, given)
+    session = make_session(policy if policy is not None else profile, given, name)
     try:
         result = await _run(session, session.prepare(cmd, streams, text=text, last=True))
     finally:

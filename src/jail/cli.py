@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from .doctor import diagnose
 from .errors import JailError, PolicyError, SetupError
 from .explain import render_guarantees, render_plan, render_plan_json
+from .live import INTERACTIVE_HELP, SHELL, add_commands, run_at_terminal, write_all
 from .policy import Policy
 from .probe import probe
 from .profile import list_profiles, load_policy
@@ -83,8 +84,23 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--json", metavar="TO", help="write the result as JSON to this file, or descriptor number"
     )
+    one.add_argument("-t", "--tty", action="store_true", help="give it a terminal of its own, shown at ours")
+    one.add_argument("-i", "--interactive", action="store_true", help=INTERACTIVE_HELP)
+    _add_live_options(one)
     one.add_argument("cmd", nargs="+", metavar="CMD", help="the program and its arguments, after --")
     one.set_defaults(command=_run)
+
+    shell = commands.add_parser(
+        "shell", help="an interactive shell in a sandbox of its own", allow_abbrev=False
+    )
+    _add_policy_options(shell)
+    shell.add_argument(
+        "--cwd", metavar="DIR", help="where it starts, as seen inside (default: the workspace)"
+    )
+    _add_live_options(shell)
+    shell.set_defaults(command=_run, cmd=SHELL, tty=True, json=None)
+
+    add_commands(commands)
 
     explain = commands.add_parser("explain", help="print what would be done and guaranteed, and do nothing")
     _add_policy_options(explain)
@@ -142,6 +158,13 @@ def _add_policy_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", metavar=metavar, action="append" if again else "store", help=text)
 
 
+def _add_live_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", metavar="NAME", help="a name for ps, inspect, kill and exec")
+    parser.add_argument(
+        "--inert-output", action="store_true", help="show control characters, as ^[ and its like"
+    )
+
+
 def _policy(args: argparse.Namespace) -> Policy:
     if args.profile and args.policy:
         raise PolicyError("--profile and --policy exclude each other; a policy can extend a profile")
@@ -171,13 +194,17 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.tty:
+        return run_at_terminal(args, _policy(args))
     result = run(
         args.cmd,
         policy=_policy(args),
+        name=args.name,
         cwd=args.cwd,
         stdin=_stdin(),
-        on_stdout=lambda piece: _write_all(1, piece),
-        on_stderr=lambda piece: _write_all(2, piece),
+        inert_output=args.inert_output,
+        on_stdout=lambda piece: write_all(1, piece),
+        on_stderr=lambda piece: write_all(2, piece),
     )
     if args.json is not None:
         _write_json(args.json, result)
@@ -194,17 +221,11 @@ def _stdin() -> int | None:
         return None
 
 
-def _write_all(fd: int, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 def _write_json(target: str, result: Result[Any]) -> None:
     text = result.to_json() + "\n"
     try:
         if target.isdecimal():
-            _write_all(int(target), text.encode())
+            write_all(int(target), text.encode())
         else:
             Path(target).write_text(text, encoding="utf-8")
     except OSError as exc:

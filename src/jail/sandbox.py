@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -17,10 +18,11 @@ from .loop import Loop
 from .plan import Plan
 from .policy import Policy, PolicyFields
 from .process import Process
+from .remote import register
 from .result import Output, Result, Text
 from .session import Session
 
-__all__ = ["REPORT_SECONDS", "RunFields", "Sandbox", "run"]
+__all__ = ["REPORT_SECONDS", "RunFields", "Sandbox", "make_session", "run"]
 
 # How long jail-init may take to report an end that it has brought about, before it is given up.
 REPORT_SECONDS = 15.0
@@ -38,6 +40,7 @@ class Sandbox(Files):
 
     Args:
         policy: a `Policy`, or the name or path of a profile.
+        name: by which ``jail ps``, ``inspect``, ``kill`` and ``exec`` of the same user find it, while it lives.
         fields: fields of `Policy` in addition: lists are appended to the profile's, the rest replaces.
 
     Raises:
@@ -51,9 +54,13 @@ class Sandbox(Files):
     """
 
     def __init__(
-        self, policy: Policy | str | os.PathLike[str] = "default", **fields: Unpack[PolicyFields]
+        self,
+        policy: Policy | str | os.PathLike[str] = "default",
+        *,
+        name: str | None = None,
+        **fields: Unpack[PolicyFields],
     ) -> None:
-        super().__init__(Session(policy, fields))
+        super().__init__(make_session(policy, fields, name))
         self._processes: dict[int, Process] = {}
 
     @property
@@ -179,6 +186,22 @@ class Sandbox(Files):
         self.close()
 
 
+def make_session(
+    policy: Policy | str | os.PathLike[str], fields: Mapping[str, Any], name: str | None
+) -> Session:
+    """
+    A session, with a name if it is to have one.
+    """
+    session = Session(policy, fields)
+    if name is not None:
+        try:
+            register(session, name)
+        except BaseException:
+            session.close()
+            raise
+    return session
+
+
 def _run(session: Session, what: Exec) -> Result[Any]:
     exchange = session.open(what)
     loop = Loop()
@@ -211,6 +234,7 @@ def run(
     *,
     profile: str | os.PathLike[str] = ...,
     policy: Policy | None = ...,
+    name: str | None = ...,
     text: Literal[True],
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -221,6 +245,7 @@ def run(
     *,
     profile: str | os.PathLike[str] = ...,
     policy: Policy | None = ...,
+    name: str | None = ...,
     text: Literal[False] = ...,
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -230,6 +255,7 @@ def run(
     *,
     profile: str | os.PathLike[str] = "default",
     policy: Policy | None = None,
+    name: str | None = None,
     text: bool = False,
     check: bool = False,
     **fields: Unpack[RunFields],
@@ -241,6 +267,7 @@ def run(
         cmd: the program and its arguments, as for `Sandbox.run`.
         profile: name of a built-in profile, or path of a TOML file.
         policy: a policy to use instead of a profile.
+        name: as for `Sandbox`.
         text: give the output as text instead of bytes.
         check: raise `ProgramError` unless it exits with 0.
         fields: fields of `Policy` in addition: ``workspace="."``, ``memory="512M"``, ``timeout=60``, ...; and
@@ -257,7 +284,7 @@ def run(
     """
     given: dict[str, Any] = dict(fields)
     streams: Any = {key: given.pop(key) for key in StreamFields.__annotations__ if key in given}
-    session = Session(policy if policy is not None else profile, given)
+    session = make_session(policy if policy is not None else profile, given, name)
     try:
         result = _run(session, session.prepare(cmd, streams, text=text, last=True))
     finally:

@@ -88,7 +88,7 @@ def _tighten(policy: Policy, view: View, fields: Mapping[str, Any]) -> Tightenin
 
 class Session:
     """
-    One sandbox, from its making to its end. Ends when it is collected, at the latest.
+    One sandbox, from its making to its end. Ends when it is collected, at the latest; `at_end` is closed then.
 
     Args:
         policy: a `Policy`, or the name or path of a profile.
@@ -113,7 +113,10 @@ class Session:
             plan = self.plan
             self.init = spawn_init(plan.clone_flags, plan.ambient, plan.setup, plan.each_exec)
             on_failure.pop_all()
-        self._finalizer = weakref.finalize(self, _end, self.init, scratch, plan.tier)
+        self.at_end = ExitStack()
+        if scratch is not None:
+            self.at_end.callback(scratch.close)
+        self._finalizer = weakref.finalize(self, _end, self.init, plan.tier, self.at_end)
 
     def prepare(
         self,
@@ -258,8 +261,7 @@ class Session:
         self._finalizer()
 
 
-def _end(init: Init, scratch: Scratch | None, tier: Tier) -> None:
-    init.hang_up(kill=tier is not Tier.LANDLOCK)
-    init.close()
-    if scratch is not None:
-        scratch.close()
+def _end(init: Init, tier: Tier, at_end: ExitStack) -> None:
+    with at_end:
+        init.hang_up(kill=tier is not Tier.LANDLOCK)
+        init.close()

@@ -39,6 +39,9 @@ __all__ = ["INIT_PATH", "Init", "receive_event", "receive_event_fds", "spawn_ini
 
 INIT_PATH = str(Path(__file__).with_name("bin") / "jail-init")
 
+# How a jail-init ends that was not killed, as `Init.close` says it.
+_DONE = f"code {os.CLD_EXITED}, status 0"
+
 # wait(2): children whose exit signal is not SIGCHLD. Python has no name for it.
 _WALL = 0x40000000
 
@@ -133,7 +136,10 @@ class Init:
         """
         The exception for a `jail-init` that ended unasked.
         """
-        return JailError(f"jail-init (pid {self.pid}) ended before it was told to: {self.close()}")
+        how = self.close()
+        if how == _DONE:
+            return JailError("the sandbox was ended from outside, by SIGTERM to its jail-init or `jail kill`")
+        return JailError(f"jail-init (pid {self.pid}) ended before it was told to: {how}")
 
     def hang_up(self, *, kill: bool) -> None:
         """

@@ -64,6 +64,35 @@ def box():
         yield box
 
 
+@pytest.fixture
+def lodger(box):
+    """
+    A program that waits in that sandbox, and has left a daemon there.
+    """
+    process = box.popen([*PYTHON, DAEMON], stdout=jail.PIPE)
+    assert b"up\n" == process.stdout.readline()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def null():
+    """
+    A descriptor to send along.
+    """
+    with open(os.devnull, "r+b") as file:
+        yield file.fileno()
+
+
+@pytest.fixture
+def pidfd():
+    """
+    A descriptor of a process: of this one.
+    """
+    with open(os.pidfd_open(os.getpid()), "rb") as file:
+        yield file.fileno()
+
+
 def control(box):
     """
     The harness's end of its control socket.
@@ -114,44 +143,38 @@ SENSELESS = [
 
 
 @pytest.mark.parametrize(("packets", "n_fds"), SENSELESS)
-def test_senseless_request(packets, n_fds, box, eyes):
+def test_senseless_request(packets, n_fds, box, lodger, null, eyes):
     """
     A control socket that makes no sense ends its sandbox, daemons included, and the harness has others.
     """
-    process = box.popen([*PYTHON, DAEMON], stdout=jail.PIPE)
-    assert b"up\n" == process.stdout.readline()
     inside = eyes.pidfds_below(os.getpid())
-    socket.send_fds(control(box), packets[:1], [2] * n_fds)
+    socket.send_fds(control(box), packets[:1], [null] * n_fds)
     for following in packets[1:]:
         control(box).send(following)
 
     assert 3 <= len(inside)
     assert [] == eyes.survivors(inside)
     with pytest.raises(jail.JailError, match="ended before it was told to: code 1, status 2"):
-        process.wait(PATIENCE)
-    with pytest.raises(jail.JailError, match="already closed"):
+        lodger.wait(PATIENCE)
+    with pytest.raises(jail.JailError, match="ended before it was told to"):
         box.run(["true"])
     with jail.Sandbox() as beside:
         assert b"beside\n" == beside.run(["echo", "beside"]).stdout
-    process.close()
 
 
-def test_empty_packet(box, eyes):
+def test_empty_packet(box, lodger, eyes):
     """
     A packet of no bytes is an end of file: the sandbox ends as if it had been closed.
     """
-    process = box.popen([*PYTHON, DAEMON], stdout=jail.PIPE)
-    assert b"up\n" == process.stdout.readline()
     inside = eyes.pidfds_below(os.getpid())
     control(box).send(b"")
 
     assert [] == eyes.survivors(inside)
     with pytest.raises(jail.JailError, match="ended before it was told to: code 1, status 0"):
-        process.wait(PATIENCE)
-    process.close()
+        lodger.wait(PATIENCE)
 
 
-def test_others_go_on(eyes):
+def test_others_go_on():
     """
     A sandbox that was there before goes on, and what runs in it too.
     """
@@ -300,13 +323,13 @@ def test_malformed_body(kind, body, n_fds, box):
         pytest.param(RequestKind.FILE, FILE, 1, id="file"),
     ],
 )
-def test_sound_body(kind, body, n_fds, box):
+def test_sound_body(kind, body, n_fds, box, null):
     """
     The control: the same bytes, when they are right, are carried out.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs, open(os.devnull, "r+b") as null:
-        fds = [*[null.fileno()] * (n_fds - 1), theirs.fileno()]
+    with ours, theirs:
+        fds = [*[null] * (n_fds - 1), theirs.fileno()]
         socket.send_fds(control(box), [packet(body, kind=kind)], fds)
         event = jail.spawn.receive_event(ours)
 
@@ -417,11 +440,11 @@ def wait(process):
 @pytest.mark.parametrize("n_fds", [0, 1, 2, 5])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SENSELESS_EVENTS)
-def test_senseless_event(name, way, n_fds, box, overheard):
+def test_senseless_event(name, way, n_fds, box, null, overheard):
     """
     What is no event is a JailError, whatever descriptors came with it, and none of them stays open.
     """
-    overheard(jail.exchange, SENSELESS_EVENTS[name], fds=[2] * n_fds)
+    overheard(jail.exchange, SENSELESS_EVENTS[name], fds=[null] * n_fds)
     with pytest.raises(jail.JailError, match="control socket: ") as caught:
         WAYS[way](box)
 
@@ -452,12 +475,12 @@ FAULTS = {
 @pytest.mark.parametrize("n_fds", [0, 1, 2, 5])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", FAULTS)
-def test_senseless_fault(name, way, n_fds, box, overheard):
+def test_senseless_fault(name, way, n_fds, box, null, overheard):
     """
     A fault of what does not exist is a SetupError all the same, and descriptors that come with it are closed.
     """
     said, expected = FAULTS[name]
-    overheard(jail.exchange, said, fds=[2] * n_fds)
+    overheard(jail.exchange, said, fds=[null] * n_fds)
     with pytest.raises(jail.SetupError) as caught:
         WAYS[way](box)
 
@@ -467,25 +490,35 @@ def test_senseless_fault(name, way, n_fds, box, overheard):
 
 @pytest.mark.parametrize("n_fds", [1, 2, 5])
 @pytest.mark.parametrize("way", WAYS)
-def test_descriptors_that_nobody_asked_for(way, n_fds, box, overheard):
+def test_descriptors_that_nobody_asked_for(way, n_fds, box, null, overheard):
     """
     Started with descriptors that are not what they should be: closed, and an error of jail's where they matter.
     """
-    with open(os.devnull, "rb") as null:
-        overheard(jail.exchange, event(pid=5), b"x", fds=[null.fileno()] * n_fds)
+    overheard(jail.exchange, event(pid=5), b"x", fds=[null] * n_fds)
     with pytest.raises(jail.JailError):
         WAYS[way](box)
 
     assert b"on\n" == box.run(["echo", "on"]).stdout
 
 
+def test_terminal_that_is_none(box, pidfd, null, overheard):
+    """
+    So is what comes in the place of a terminal and is none.
+    """
+    overheard(jail.exchange, event(pid=5), fds=[pidfd, null])
+    with pytest.raises(jail.JailError):
+        WAYS["popen_pty"](box)
+
+    assert b"on\n" == box.run(["echo", "on"]).stdout
+
+
 @pytest.mark.parametrize("kind", [EventKind.READY, EventKind.FILE])
 @pytest.mark.parametrize("way", WAYS)
-def test_event_of_another_socket(kind, way, box, overheard):
+def test_event_of_another_socket(kind, way, box, null, overheard):
     """
     Sound events that belong elsewhere, with descriptors, change nothing: what comes after them counts.
     """
-    overheard(jail.exchange, event(kind), event(kind, id=4711), b"x", fds=[2, 2])
+    overheard(jail.exchange, event(kind), event(kind, id=4711), b"x", fds=[null, null])
     with pytest.raises(jail.JailError, match="control socket: "):
         WAYS[way](box)
 
@@ -497,11 +530,11 @@ def test_event_of_another_socket(kind, way, box, overheard):
     ("status", "expected"),
     [(0, jail.Exited(0)), (3 << 8, jail.Exited(3)), (9, jail.Signalled(9)), (0x7F, jail.Signalled(127))],
 )
-def test_exited_before_started(status, expected, way, box, overheard):
+def test_exited_before_started(status, expected, way, box, null, overheard):
     """
     An end without a beginning is what it says: a shepherd that was killed before it could tell leaves just that.
     """
-    overheard(jail.exchange, event(EventKind.EXITED, status=status, pid=5), fds=[2, 2])
+    overheard(jail.exchange, event(EventKind.EXITED, status=status, pid=5), fds=[null, null])
     ended = WAYS[way](box)
 
     assert expected.exit_code == (ended if isinstance(ended, int) else ended.exit_code)
@@ -509,13 +542,16 @@ def test_exited_before_started(status, expected, way, box, overheard):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_started_twice(way, box, overheard):
+def test_started_twice(way, box, pidfd, overheard):
     """
-    Nor does it leave anything open to say twice that a program has started, by whatever number.
+    Nor does it leave anything open to say more than once that a program has started, by whatever number.
     """
-    overheard(jail.exchange, event(pid=0), event(pid=-1), event(pid=0), b"x")
-    with pytest.raises(jail.JailError, match="control socket: "):
-        WAYS[way](box)
+    master, slave = os.openpty()
+    with open(master, "rb"), open(slave, "rb"):
+        started = [event(pid=pid) for pid in (0, -1, 5, 0)]
+        overheard(jail.exchange, *started, b"x", fds=[master, pidfd] if way == "run_pty" else [pidfd, master])
+        with pytest.raises(jail.JailError, match="control socket: "):
+            WAYS[way](box)
 
     assert b"on\n" == box.run(["echo", "on"]).stdout
 
@@ -538,11 +574,11 @@ def run():
 @pytest.mark.parametrize("act", [enter, run])
 @pytest.mark.parametrize("n_fds", [0, 5])
 @pytest.mark.parametrize("name", SENSELESS_EVENTS)
-def test_senseless_event_instead_of_ready(name, n_fds, act, overheard):
+def test_senseless_event_instead_of_ready(name, n_fds, act, null, overheard):
     """
     On the control socket it is a JailError too, and nothing is left of the sandbox.
     """
-    overheard(jail.spawn, SENSELESS_EVENTS[name], fds=[2] * n_fds)
+    overheard(jail.spawn, SENSELESS_EVENTS[name], fds=[null] * n_fds)
     with pytest.raises(jail.JailError, match="control socket: ") as caught:
         act()
 

@@ -96,7 +96,7 @@ def test_reused_descriptor():
     with jail.Sandbox() as box:
         first = say(box, 0)
         entered[0].wait()  # the pump stands still, and three events come together, in this order:
-        brief = box.popen("cat & exit 0", shell=True, stdin=read_end)
+        brief = box.popen("exec 3<&0; cat <&3 & exit 0", shell=True, stdin=read_end)
         await_readable(brief._exchange._status.fileno())  # an end, which closes brief's descriptors,
         second = say(box, 1)
         await_readable(second._exchange._status.fileno())  # a pause, in which they get new owners,
@@ -159,6 +159,6 @@ def test_forked_child_cannot_kill(ask_harness):
     """
     Nor can it signal or close what is the parent's: a JailError says why.
     """
-    source = FORK.split("child =")[0] + KILL + FORK.split("child, 0)[1])")[1]
+    source = FORK.split("child =", maxsplit=1)[0] + KILL + FORK.split("child, 0)[1])")[1]
 
     assert [0, 0] == ask_harness(source)

@@ -431,11 +431,8 @@ print("and more", flush=True)
     assert b"x" * total + b"and more\r\nstatus:0\r\n" == shown
 
 
-def test_program_that_does_not_read(session):
-    """
-    What is typed and not taken is not kept either: the caller's terminal fills up, and its output still flows.
-    """
-    code = f"""
+# Reads nothing.
+STUCK = f"""
 import tty; tty.setraw(0)
 import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 {HELLO}
@@ -443,14 +440,28 @@ say(f"{{os.getpid()}}.")
 signal.sigwait([signal.SIGUSR1])
 say("alive")
 """
-    user, harness = session(code)
-    pid = int(user.await_text(b".")[:-1])
-    typed = 0
-    os.set_blocking(user.fd, False)
-    while typed < BIG and select.select([], [user.fd], [], 1.0)[1]:
-        with contextlib.suppress(BlockingIOError):
-            typed += os.write(user.fd, b"x" * 4096)
 
+
+def type_until_stuck(fd):
+    """
+    Type at a program that reads nothing; how many bytes were taken.
+    """
+    typed = 0
+    os.set_blocking(fd, False)
+    while typed < BIG and select.select([], [fd], [], 1.0)[1]:
+        with contextlib.suppress(BlockingIOError):
+            typed += os.write(fd, b"x" * 4096)
+    os.set_blocking(fd, True)
+    return typed
+
+
+def test_program_that_does_not_read(session):
+    """
+    What is typed and not taken is not kept either: the caller's terminal fills up, and its output still flows.
+    """
+    user, harness = session(STUCK)
+    pid = int(user.await_text(b".")[:-1])
+    typed = type_until_stuck(user.fd)
     spent = sum(harness.cpu_times()[:2])
     assert [] == select.select([], [user.fd], [], 1.0)[1]
     assert 0 < typed < BIG // 2
@@ -478,22 +489,30 @@ os.write(os.open(name, os.O_RDWR), b"once more")
     assert sum(harness.cpu_times()[:2]) - spent < 0.3
 
 
-def test_hang_up(user):
+@pytest.mark.parametrize(
+    ("code", "stuck"),
+    [
+        pytest.param(PROGRAM, False, id="report_hang_up"),
+        pytest.param(STUCK, True, id="report_hang_up_with_input_left"),
+    ],
+)
+def test_hang_up(code, stuck):
     """
     Without its terminal a harness that ignores SIGHUP returns.
     """
-    code = HARNESS.replace("with Terminal", "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nwith Terminal")
-    code = code.replace("sys.exit(program.wait())", "os.write(int(os.environ['OUT']), b'returned')")
+    harness = HARNESS.replace("with Terminal", "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nwith Terminal")
+    harness = harness.replace("sys.exit(program.wait())", "os.write(int(os.environ['OUT']), b'returned')")
     read_end, write_end = os.pipe()
     os.set_inheritable(write_end, True)
     fd, slave = os.openpty()
-    cmd = ["setsid", "--ctty", sys.executable, "-c", code, *PYTHON, PROGRAM]
+    cmd = ["setsid", "--ctty", sys.executable, "-c", harness, *PYTHON, code]
     env = {**os.environ, "OUT": str(write_end)}
     process = subprocess.Popen(cmd, stdin=slave, stdout=slave, stderr=slave, env=env, pass_fds=[write_end])
     os.close(slave)
     os.close(write_end)
     with open(read_end, "rb") as report:
         assert b"harness:" in os.read(fd, 8)
+        assert not stuck or 0 < type_until_stuck(fd) < BIG
         os.close(fd)
         assert b"returned" == report.read()
     assert 0 == process.wait(SECONDS)
@@ -596,9 +615,9 @@ def test_inert(tmp_path, inert, shown):
 
 
 @contextlib.contextmanager
-def slow_output(most=1 << 30):
+def slow_output(pause=0.0, most=1 << 30):
     """
-    A small pipe, and what has been read from it: no more than `most`, then it is closed.
+    A small pipe, and what has been read from it, with a pause before each page: at `most` bytes it is closed.
     """
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
@@ -607,6 +626,7 @@ def slow_output(most=1 << 30):
     def read():
         while len(got) < most and (piece := os.read(read_end, 4096)):
             got.extend(piece)
+            select.select([], [], [], pause)
         os.close(read_end)
 
     reader = threading.Thread(target=read)
@@ -638,12 +658,12 @@ def test_others_who_write_on(tmp_path):
     """
     What a program leaves running at its terminal does not hold up the end.
     """
-    flood = "head -c 100000 /dev/zero | tr '\\0' y; kill -USR1 $$; exec yes"
-    cmd = ("sh", "-c", f"trap '' HUP; trap 'exit 0' USR1; ({flood}) & wait")
-    with files(tmp_path, b"") as (source, _, _), slow_output(8 << 20) as (sink, got):
+    cmd = ("sh", "-c", "trap '' HUP; yes & head -c 200000 /dev/zero")
+    with files(tmp_path, b"") as (source, _, _), slow_output(0.001, 4 << 20) as (sink, got):
         with program(*cmd) as (master, ended), Terminal(source, sink) as terminal:
             terminal.relay(master, ended)
-        assert got.startswith(b"y" * 10_000)
+        assert b"y" in got
+    assert 200_000 == got.count(b"\0")
 
 
 @contextlib.contextmanager

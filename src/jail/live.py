@@ -1,0 +1,254 @@
+"""
+The commands that are about live sandboxes: at a terminal, and by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from typing import Any
+
+from .command import PIPE
+from .errors import JailError
+from .loop import READ, Loop
+from .policy import Policy
+from .registry import Record, connect, end, find, records
+from .remote import ask, receive
+from .sandbox import Sandbox
+from .terminal import Size, Terminal
+
+__all__ = ["INTERACTIVE_HELP", "SHELL", "add_commands", "run_at_terminal", "write_all"]
+
+_CHUNK_BYTES = 65536
+INTERACTIVE_HELP = "for hands that are used to docker: standard input is passed on anyway"
+_PATIENCE_SECONDS = 5.0
+
+# An interactive shell: bash where there is one inside.
+SHELL = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash -i; exec sh -i"]
+
+
+def add_commands(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
+    """
+    Add ``ps``, ``inspect``, ``kill`` and ``exec`` to a parser's subcommands.
+    """
+    ps = commands.add_parser("ps", help="list the live sandboxes that have a name")
+    ps.add_argument("--json", action="store_true", help="as JSON")
+    ps.set_defaults(command=_ps)
+
+    inspect = commands.add_parser("inspect", help="print what is known of a live sandbox, as JSON")
+    inspect.add_argument("name")
+    inspect.set_defaults(command=_inspect)
+
+    kill = commands.add_parser("kill", help="end live sandboxes, with everything inside")
+    kill.add_argument("names", nargs="+", metavar="NAME")
+    kill.set_defaults(command=_kill)
+
+    execute = commands.add_parser("exec", help="run a program in a live sandbox", allow_abbrev=False)
+    execute.add_argument("-t", "--tty", action="store_true", help="give it a terminal of its own")
+    execute.add_argument("-i", "--interactive", action="store_true", help=INTERACTIVE_HELP)
+    execute.add_argument("--cwd", metavar="DIR", help="where it starts, as seen inside")
+    execute.add_argument("--env", metavar="NAME=VALUE", action="append", default=[], help="set a variable")
+    execute.add_argument("--timeout", metavar="TIME", help="end it after this time, such as 90s")
+    execute.add_argument(
+        "--inert-output", action="store_true", help="show control characters, as ^[ and its like"
+    )
+    execute.add_argument("name")
+    execute.add_argument("cmd", nargs="+", metavar="CMD", help="the program and its arguments, after --")
+    execute.set_defaults(command=_exec)
+
+
+def run_at_terminal(args: argparse.Namespace, policy: Policy) -> int:
+    """
+    Run a program at a terminal of its own, which is shown at ours. Gives the exit code.
+
+    Args:
+        args: with ``cmd``, ``cwd``, ``name`` and ``inert_output``.
+        policy: of its sandbox.
+    """
+    size = Size.of(0)
+    with Sandbox(policy, name=args.name) as box:
+        process = box.popen(
+            args.cmd,
+            pty=True,
+            size=(size.rows, size.columns),
+            stdin=PIPE,
+            stdout=PIPE,
+            cwd=args.cwd,
+            env=terminal_variables(),
+        )
+        if process.stdout is None:
+            raise JailError("no terminal came with the program")
+        with Terminal() as terminal, _end_of(process.host_pid) as ended:
+            terminal.relay(process.stdout.fileno(), ended, inert=args.inert_output)
+        _give_time(process)
+        return process.wait()
+
+
+def _give_time(process: Any) -> None:  # noqa: ANN401 - a Process
+    """
+    What has left its terminal behind, hung up, may still run; that is no reason to wait for ever.
+    """
+    if process.host_pid is not None:
+        process.terminate()
+
+
+def terminal_variables() -> dict[str, str]:
+    """
+    What a program has to know of the terminal that it is shown at.
+    """
+    return {name: os.environ[name] for name in ("TERM", "COLORTERM") if name in os.environ}
+
+
+@contextmanager
+def _end_of(pid: int | None) -> Iterator[int]:
+    """
+    A descriptor that is readable when this process has ended.
+    """
+    try:
+        fd = os.pidfd_open(pid) if pid is not None else -1
+    except ProcessLookupError:
+        fd = -1
+    if fd < 0:
+        fd, other = os.pipe2(os.O_CLOEXEC)
+        os.close(other)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _ps(args: argparse.Namespace) -> int:
+    found = records()
+    if args.json:
+        print(json.dumps([asdict(record) for record in found], indent=2))
+        return 0
+    rows = [("NAME", "HARNESS", "AGE", "STANDS ON", "DIRECTORY")]
+    rows += [(r.name, str(r.harness_pid), _age(r), r.tier, r.directory) for r in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _age(record: Record) -> str:
+    seconds = max(0, int(time.time() - record.created_seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    record = find(args.name)
+    known = asdict(record)
+    with connect(record) as connection:
+        connection.settimeout(_PATIENCE_SECONDS)
+        try:
+            ask(connection, {"inspect": True})
+            known |= receive(connection)[0]
+        except JailError as exc:
+            print(f"jail: {exc}", file=sys.stderr)
+    print(json.dumps(known, indent=2))
+    return 0
+
+
+def _kill(args: argparse.Namespace) -> int:
+    failed = 0
+    for name in args.names:
+        try:
+            end(find(name))
+        except JailError as exc:
+            print(f"jail: {exc}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def _exec(args: argparse.Namespace) -> int:
+    request: dict[str, Any] = {"cmd": args.cmd, "env": dict(text.partition("=")[::2] for text in args.env)}
+    for key in ("cwd", "timeout"):
+        if getattr(args, key) is not None:
+            request[key] = getattr(args, key)
+    with connect(find(args.name)) as connection:
+        if args.tty:
+            return _exec_at_terminal(connection, request, inert=args.inert_output)
+        return _exec_with_pipes(connection, {**request, "inert_output": args.inert_output})
+
+
+def _exec_at_terminal(connection: socket.socket, request: dict[str, Any], *, inert: bool) -> int:
+    size = Size.of(0)
+    request["env"] = terminal_variables() | request["env"]
+    ask(connection, {**request, "pty": True, "size": [size.rows, size.columns]})
+    _, (master,) = receive(connection)
+    try:
+        with Terminal() as terminal:
+            terminal.relay(master, connection.fileno(), inert=inert)
+    finally:
+        os.close(master)
+    return _exit_code(receive(connection)[0])
+
+
+def _exec_with_pipes(connection: socket.socket, request: Mapping[str, Any]) -> int:
+    """
+    Our standard output and error are written here, and not by the harness: they may be slow.
+    """
+    loop, answers = Loop(), []
+    with ExitStack() as closing:
+        theirs = [_input(closing)]
+        for target in (1, 2):
+            source, end_of_theirs = os.pipe2(os.O_CLOEXEC)
+            closing.callback(os.close, source)
+            theirs.append(end_of_theirs)
+            loop.watch(source, READ, _copying(loop, source, target))
+        try:
+            ask(connection, request, theirs)
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        loop.watch(connection.fileno(), READ, lambda: answers.append(receive(connection)[0]))
+        loop.run_until(lambda: any("exit_code" in answer for answer in answers))
+        loop.unwatch(connection.fileno())
+        loop.run_until(lambda: False, deadline=time.monotonic())
+    return _exit_code(answers[-1])
+
+
+def _input(closing: ExitStack) -> int:
+    """
+    A copy of our standard input, unless it is a terminal: that is never shared with what runs inside.
+    """
+    with suppress(OSError):
+        if not os.isatty(0):
+            return os.dup(0)
+    empty, other = os.pipe2(os.O_CLOEXEC)
+    closing.callback(os.close, other)
+    return empty
+
+
+def _copying(loop: Loop, source: int, target: int) -> Any:  # noqa: ANN401 - a function
+    def copy() -> None:
+        piece = os.read(source, _CHUNK_BYTES)
+        if piece:
+            write_all(target, piece)
+        else:
+            loop.unwatch(source)
+
+    return copy
+
+
+def write_all(fd: int, piece: bytes) -> None:
+    """
+    Write every byte.
+    """
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _exit_code(answer: Mapping[str, Any]) -> int:
+    return int(answer["exit_code"])

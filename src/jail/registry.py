@@ -1,0 +1,273 @@
+"""
+Live sandboxes that have a name: who may be asked about them, and what a dead harness left behind.
+
+A directory of the user's own with a record and a socket for each. The record is locked for as long as its
+harness lives, however that ends; one that nobody locks is swept by whoever comes by.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .errors import JailError, PolicyError
+from .fork import forget_in_child
+
+__all__ = ["Record", "Registration", "connect", "end", "find", "records", "started"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """
+    What is known of a live sandbox.
+
+    Args:
+        name: as its maker gave it.
+        harness_pid: of the process that it belongs to.
+        init_pid: of its `jail-init`.
+        init_started: when that was started, in clock ticks since boot; proc_pid_stat(5).
+        created_seconds: since the epoch.
+        tier: what it stands on.
+        directory: where its programs start.
+        policy: as TOML.
+    """
+
+    name: str
+    harness_pid: int
+    init_pid: int
+    init_started: int
+    created_seconds: float
+    tier: str
+    directory: str
+    policy: str
+
+
+class Registration:
+    """
+    A name that is taken, until this is closed.
+
+    Args:
+        record: what to say of the sandbox.
+
+    Raises:
+        PolicyError: the name is no name, or taken.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._name = _checked(record.name)
+        with _directory() as directory:
+            self._fd = _take(directory, record.name)
+            try:
+                os.write(self._fd, json.dumps(asdict(record)).encode())
+                self.listener = _listen(directory, record.name)
+            except BaseException:
+                os.close(self._fd)
+                raise
+        forget_in_child(self)
+
+    def close(self) -> None:
+        """
+        Give the name back.
+        """
+        if self._fd >= 0:
+            with _directory() as directory:
+                _remove(directory, self._name)
+            self.forget()
+
+    def forget(self) -> None:
+        """
+        Drop the descriptors, and with them the lock.
+        """
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self.listener.close()
+
+
+def records() -> list[Record]:
+    """
+    All sandboxes of this user that have a name and live, by name. What dead harnesses left is swept.
+    """
+    with _directory() as directory:
+        names = sorted(name.removesuffix(".json") for name in os.listdir(directory) if name.endswith(".json"))
+        return [record for name in names if (record := _read(directory, name)) is not None]
+
+
+def find(name: str) -> Record:
+    """
+    The live sandbox of this name.
+
+    Raises:
+        JailError: there is none.
+    """
+    with _directory() as directory:
+        record = _read(directory, _checked(name))
+    if record is None:
+        raise JailError(f"no sandbox is named {name!r}; `jail ps` lists those that are")
+    return record
+
+
+def connect(record: Record) -> socket.socket:
+    """
+    A connection to the harness of a sandbox: see `remote`.
+
+    Raises:
+        JailError: it does not answer.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with _directory() as directory:
+            connection.connect(_address(directory, record.name))
+    except OSError as exc:
+        connection.close()
+        raise JailError(f"the harness of {record.name!r} does not answer: {exc.strerror}") from exc
+    return connection
+
+
+def end(record: Record) -> None:
+    """
+    Have a sandbox end, with everything inside, whatever its harness is doing.
+
+    Raises:
+        JailError: it has ended meanwhile.
+    """
+    try:
+        pidfd = os.pidfd_open(record.init_pid)
+    except ProcessLookupError:
+        raise JailError(f"{record.name!r} has ended already") from None
+    try:
+        if started(record.init_pid) != record.init_started:  # looked up after it was opened: it is that one
+            raise JailError(f"{record.name!r} has ended already")
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    finally:
+        os.close(pidfd)
+
+
+def started(pid: int) -> int | None:
+    """
+    When a process was started, in clock ticks since boot; None when there is none. Source: proc_pid_stat(5).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise PolicyError(f"{name!r} is not a name: letters, digits, dots, hyphens, at most 63", key="name")
+    return name
+
+
+def _place(environment: Mapping[str, str]) -> str:
+    """
+    Where the records are. Not the caller's $TMPDIR, which another harness of the same user may not share.
+    """
+    runtime = environment.get("XDG_RUNTIME_DIR")
+    return environment.get("JAIL_RUNTIME_DIR") or (
+        f"{runtime}/jail" if runtime else f"{tempfile.gettempdir()}/jail-{os.geteuid()}"
+    )
+
+
+@contextmanager
+def _directory() -> Iterator[int]:
+    """
+    The directory of the records, nobody else's.
+
+    Raises:
+        JailError: it is, or cannot be made.
+    """
+    path = _place(os.environ)
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as exc:
+        raise JailError(f"{path}: {exc.strerror}. JAIL_RUNTIME_DIR can name another directory") from exc
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise JailError(f"{path} is open to others. JAIL_RUNTIME_DIR can name another directory")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _address(directory: int, name: str) -> str:
+    return f"/proc/self/fd/{directory}/{name}.sock"  # whose length has no limit of 107 bytes; unix(7)
+
+
+def _take(directory: int, name: str) -> int:
+    """
+    A locked, empty record.
+    """
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(f"{name}.json", flags, 0o600, dir_fd=directory)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise PolicyError(f"a sandbox named {name!r} is running", key="name") from None
+        if os.fstat(fd).st_nlink:  # or it was swept before it was locked
+            os.truncate(fd, 0)
+            return fd
+        os.close(fd)
+
+
+def _listen(directory: int, name: str) -> socket.socket:
+    with suppress(FileNotFoundError):
+        os.unlink(f"{name}.sock", dir_fd=directory)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    listener.bind(_address(directory, name))
+    listener.listen()
+    return listener
+
+
+def _remove(directory: int, name: str) -> None:
+    for suffix in (".sock", ".json"):
+        with suppress(FileNotFoundError):
+            os.unlink(f"{name}{suffix}", dir_fd=directory)
+
+
+def _read(directory: int, name: str) -> Record | None:
+    """
+    A live record; None where there is none, or none any more.
+    """
+    try:
+        fd = os.open(f"{name}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _parse(os.read(fd, 1 << 20))
+    else:
+        if os.fstat(fd).st_nlink:
+            _remove(directory, name)
+        return None
+    finally:
+        os.close(fd)
+
+
+def _parse(text: bytes) -> Record | None:
+    """
+    A record; None while its harness is about to write it.
+    """
+    if not text:
+        return None
+    fields: dict[str, Any] = json.loads(text)
+    return Record(**fields)
