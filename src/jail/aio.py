@@ -52,9 +52,9 @@ class Process(Program):
     def __init__(self, session: Session, exchange: Exchange) -> None:
         super().__init__(session, exchange)
         decode = exchange.execution.what.decode
-        self.stdin = Writer(exchange.stdin, decode) if exchange.stdin >= 0 else None
-        self.stdout = Reader(exchange.stdout, decode) if exchange.stdout >= 0 else None
-        self.stderr = Reader(exchange.stderr, decode) if exchange.stderr >= 0 else None
+        self.stdin = Writer(exchange.streams.stdin, decode) if exchange.streams.stdin >= 0 else None
+        self.stdout = Reader(exchange.streams.stdout, decode) if exchange.streams.stdout >= 0 else None
+        self.stderr = Reader(exchange.streams.stderr, decode) if exchange.streams.stderr >= 0 else None
         self._ended = asyncio.Event()
         exchange.on_end = self._ended.set
         if exchange.is_over:

@@ -45,10 +45,20 @@ class Process(Program):
         super().__init__(session, exchange)
         self._ended = threading.Event()
         what = exchange.execution.what
-        self.stdin = _file(_Feed(exchange.stdin, "wb"), what.decode) if exchange.stdin >= 0 else None
+        self.stdin = (
+            _file(_Feed(exchange.streams.stdin, "wb"), what.decode) if exchange.streams.stdin >= 0 else None
+        )
         source = io.FileIO if what.size is None else _Master
-        self.stdout = _file(source(exchange.stdout, "rb"), what.decode) if exchange.stdout >= 0 else None
-        self.stderr = _file(io.FileIO(exchange.stderr, "rb"), what.decode) if exchange.stderr >= 0 else None
+        self.stdout = (
+            _file(source(exchange.streams.stdout, "rb"), what.decode)
+            if exchange.streams.stdout >= 0
+            else None
+        )
+        self.stderr = (
+            _file(io.FileIO(exchange.streams.stderr, "rb"), what.decode)
+            if exchange.streams.stderr >= 0
+            else None
+        )
         exchange.on_end = self._ended.set
         if exchange.is_over:
             self._ended.set()

@@ -155,7 +155,7 @@ class Program:
         """
         Change the size of its terminal. Harmless without one.
         """
-        self._exchange.resize(rows, columns)
+        self._exchange.streams.resize(rows, columns)
 
     def close(self) -> None:
         """

@@ -173,7 +173,7 @@ class _Visitor:
         exchange = self._exchange
         if exchange is None:
             return
-        ends = [fd for fd in (exchange.stdin, exchange.stdout) if fd >= 0]
+        ends = [fd for fd in (exchange.streams.stdin, exchange.streams.stdout) if fd >= 0]
         self._answer({"started": exchange.execution.pid}, ends[:1])
         for fd in ends:
             os.close(fd)
