@@ -92,7 +92,7 @@ static int child(void *arg)
 
 	if (r < 0)
 		return fail(start->fault, JAIL_STEP_SESSION, r);
-	r = slot->file ? 0 : arrange(slot);
+	r = arrange(slot);
 	if (r < 0)
 		return fail(start->fault, JAIL_STEP_DESCRIPTORS, r);
 	r = slot->flags & JAIL_EXEC_TERMINAL ? pty_control(0) : 0;
@@ -102,8 +102,6 @@ static int child(void *arg)
 		start->fault->kind = JAIL_EVENT_FAULT;
 		return 127;
 	}
-	if (slot->file)
-		return file_answer(slot) < 0;
 	r = (int)sys(chdir, slot->directory);
 	if (r < 0)
 		return fail(start->fault, JAIL_STEP_DIRECTORY, r);
@@ -116,13 +114,27 @@ static int child(void *arg)
 	return fail(start->fault, JAIL_STEP_EXEC, execute(slot));
 }
 
+/* In memory of its own, so that what went wrong has to be said. */
+static int file_child(void *arg)
+{
+	const struct start *start = arg;
+
+	if (confine(start->slot, start->fault) == 0)
+		return file_answer(start->slot) < 0;
+	start->fault->kind = JAIL_EVENT_FAULT;
+	control_send(start->slot->status, start->fault);
+	return 127;
+}
+
 /* 0: running, and ret_event says STARTED; -errno: not running, and it says why. */
 int exec_start(struct jail_slot *slot, struct jail_event *ret_event, int *ret_master)
 {
 	__attribute__((aligned(16))) char stack[STACK_BYTES];
 	struct start start = { .slot = slot, .fault = ret_event };
-	long a[5] = { CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD,
-		      (long)(stack + STACK_BYTES), (long)&slot->pid };
+	/* To whom shares its memory jail-init is no stranger, in /proc (ptrace(2), access mode checking). */
+	long vm = slot->file ? 0 : CLONE_VM;
+	long a[5] = { vm | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD, (long)(stack + STACK_BYTES),
+		      (long)&slot->pid };
 	int pid, r = 0;
 
 	*ret_event = (struct jail_event){ .kind = JAIL_EVENT_STARTED,
@@ -135,7 +147,7 @@ int exec_start(struct jail_slot *slot, struct jail_event *ret_event, int *ret_ma
 		fail(ret_event, JAIL_STEP_TERMINAL, r);
 		return r;
 	}
-	pid = (int)clone_call(__NR_clone, a, child, &start);
+	pid = (int)clone_call(__NR_clone, a, slot->file ? file_child : child, &start);
 	if (pid < 0)
 		fail(ret_event, JAIL_STEP_CLONE, pid);
 	ret_event->pid = pid;

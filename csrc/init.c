@@ -21,7 +21,7 @@
 
 #define ALL_SIGNALS (~(uint64_t)0)
 
-enum { EXIT_DONE = 0, EXIT_SETUP = 1, EXIT_PROTOCOL = 2, EXIT_KERNEL = 3 };
+enum { EXIT_DONE = 0, EXIT_SETUP = 1, EXIT_PROTOCOL = 2, EXIT_KERNEL = 3, EXIT_TOLD = 4 };
 
 /* gcc may emit calls to these for struct copies, even freestanding. */
 void *memcpy(void *to, const void *from, size_t n)
@@ -194,6 +194,7 @@ static int is_told_to_end(int signals)
 	return taken.ssi_signo == SIGTERM && (sys(getpid) != 1 || taken.ssi_pid == 0);
 }
 
+/* Returns how to end, or -errno. */
 static int serve(struct jail_state *state, const struct jail_ops *ops, struct jail_request *request,
 		 int harness)
 {
@@ -215,7 +216,7 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 		deadline_pass(state, &slots, request->bytes + JAIL_REQUEST_BYTES);
 		if (r >= 0 && fds[1].revents) {
 			if (is_told_to_end(signals))
-				return 0;
+				return EXIT_TOLD;
 			r = reap_children(&slots);
 			if (r == -ECHILD)
 				r = 0;
@@ -230,7 +231,7 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 			control_close_fds(request);
 		}
 	}
-	return r;
+	return r < 0 ? r : EXIT_DONE;
 }
 
 /* The plan's one descriptor is a pidfd of the harness: the socket may outlive it in a forked child. */
@@ -248,7 +249,7 @@ static int live(struct jail_state *state)
 	if (set_up(state, &plan, &ops) < 0)
 		return EXIT_SETUP;
 	r = serve(state, &ops, &request, plan.fds[0]);
-	return r < 0 ? EXIT_PROTOCOL : EXIT_DONE;
+	return r < 0 ? EXIT_PROTOCOL : r;
 }
 
 __attribute__((used, noreturn)) void init_main(void)

@@ -79,16 +79,17 @@ class Exchange:
 
     def attach(self, watcher: Watcher) -> None:
         """
-        Have a watcher drive it.
+        Have a watcher drive it. One with a thread of its own may begin, and even be done, at once.
         """
-        if self.is_over:
-            return
-        self._watcher = watcher
-        watcher.watch(self._status.fileno(), READ, self._guarded(self._listen))
-        for fd in self.streams.readers:
-            watcher.watch(fd, READ, self._reading(fd))
-        if self.streams.feeding >= 0:
-            watcher.watch(self.streams.feeding, WRITE, self._guarded(self._feed))
+        with self._lock:
+            if self.is_over:
+                return
+            self._watcher = watcher
+            watcher.watch(self._status.fileno(), READ, self._guarded(self._listen))
+            for fd in self.streams.readers:
+                watcher.watch(fd, READ, self._reading(fd))
+            if self.streams.feeding >= 0:
+                watcher.watch(self.streams.feeding, WRITE, self._guarded(self._feed))
 
     def detach(self) -> None:
         """
@@ -107,6 +108,8 @@ class Exchange:
 
         def guarded() -> None:
             with self._lock:
+                if self.is_over:
+                    return  # it was ready when another step ended it
                 try:
                     serve()
                 except Exception as exc:  # noqa: BLE001 - it is raised again, by who waits

@@ -145,7 +145,7 @@ class Files:
         try:
             self._call(FileCall.MKDIR, path, mode=0o755)
         except FileExistsError:
-            if not parents:
+            if not parents or not self._is_directory(path):
                 raise
         except FileNotFoundError:
             above = os.path.dirname(self._absolute(path))
@@ -153,6 +153,13 @@ class Files:
                 raise
             self.make_directory(above, parents=True)
             self._call(FileCall.MKDIR, path, mode=0o755)
+
+    def _is_directory(self, path: str | os.PathLike[str]) -> bool:
+        try:
+            os.close(self._call(FileCall.OPEN, path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        except NotADirectoryError:
+            return False
+        return True
 
     def remove(self, path: str | os.PathLike[str], *, recursive: bool = False) -> None:
         """

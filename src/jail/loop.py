@@ -128,7 +128,8 @@ class Pump:
     def _run(self) -> None:
         epoll = self._epoll
         while epoll:
-            for fd, _ in epoll.poll():
+            # One at a time: what serves the first may close the second, and its number be another's by then.
+            for fd, _ in epoll.poll(maxevents=1):
                 with self._lock:
                     serve = self._serve.get(fd)
                 if serve:

@@ -164,11 +164,13 @@ class Session:
         A number for the next exec.
 
         Raises:
-            JailError: the sandbox is closed, or another process's.
+            JailError: the sandbox is closed, lost, or another process's.
         """
         if self.is_closed:
             raise JailError("the sandbox is closed")
         self.refuse_in_child()
+        if self.init.pidfd < 0:
+            raise self.init.lost()
         return next(self._ids)
 
     def open(self, what: Exec) -> Exchange:
@@ -220,7 +222,7 @@ class Session:
         Raises:
             JailError: this process was forked from the one that the sandbox belongs to.
         """
-        if self.init.pidfd < 0 and not self.is_closed:
+        if self.init.is_foreign:
             raise JailError("the sandbox belongs to another process: this one was forked from its harness")
 
     def setup_seconds(self, exec_id: int) -> float:

@@ -39,8 +39,8 @@ __all__ = ["INIT_PATH", "Init", "receive_event", "receive_event_fds", "spawn_ini
 
 INIT_PATH = str(Path(__file__).with_name("bin") / "jail-init")
 
-# How a jail-init ends that was not killed, as `Init.close` says it.
-_DONE = f"code {os.CLD_EXITED}, status 0"
+# How a jail-init ends that was sent SIGTERM, as `Init.close` says it: EXIT_TOLD of init.c.
+_TOLD = f"code {os.CLD_EXITED}, status 4"
 
 # wait(2): children whose exit signal is not SIGCHLD. Python has no name for it.
 _WALL = 0x40000000
@@ -51,18 +51,21 @@ class Init:
     One running `jail-init`: the control socket and the pidfd, both owned, and how long it took to be ready:
     to be started, and to carry out the plan. What it waited for in between is not counted.
 
-    May be used from any thread: a request's packets are sent together.
+    May be used from any thread: a request's packets are sent together. `is_ending` says that it was told to end,
+    `is_foreign` that it is another process's, from which this one was forked.
     """
 
     __slots__ = (
         "__weakref__",
         "_closing",
         "_each_exec",
+        "_end",
         "_reading",
         "_setup",
         "_writing",
         "control",
         "is_ending",
+        "is_foreign",
         "is_ready",
         "pid",
         "pidfd",
@@ -86,6 +89,8 @@ class Init:
         self.setup_seconds = spawn_seconds
         self.is_ready = False
         self.is_ending = False
+        self.is_foreign = False
+        self._end = "unknown"
         self._locks()
         forget_in_child(self)
 
@@ -137,7 +142,7 @@ class Init:
         The exception for a `jail-init` that ended unasked.
         """
         how = self.close()
-        if how == _DONE:
+        if how == _TOLD:
             return JailError("the sandbox was ended from outside, by SIGTERM to its jail-init or `jail kill`")
         return JailError(f"jail-init (pid {self.pid}) ended before it was told to: {how}")
 
@@ -172,14 +177,16 @@ class Init:
         """
         with self._closing:
             if self.pidfd < 0:
-                return "already closed"
+                return self._end
             self.control.close()
             try:
                 ended = self._wait()
             finally:
                 os.close(self.pidfd)
                 self.pidfd = -1
-        return "unknown" if ended is None else f"code {ended.si_code}, status {ended.si_status}"
+            if ended is not None:
+                self._end = f"code {ended.si_code}, status {ended.si_status}"
+            return self._end
 
     def _wait(self) -> os.waitid_result | None:
         """
@@ -198,6 +205,7 @@ class Init:
         Drop the descriptors without waiting: for a forked copy of the harness, whose child this is not.
         """
         self._locks()  # another thread may have held the old ones at the fork
+        self.is_foreign = True
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -235,7 +243,12 @@ def receive_event_fds(channel: socket.socket, most: int) -> tuple[Event | None, 
         packet, fds, _, _ = socket.recv_fds(channel, EVENT_BYTES + 1, most, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         packet, fds, _, _ = socket.recv_fds(channel, EVENT_BYTES + 1, most, socket.MSG_CMSG_CLOEXEC)
-    return decode_event(packet) if packet else None, fds
+    try:
+        return decode_event(packet) if packet else None, fds
+    except JailError:
+        for fd in fds:
+            os.close(fd)
+        raise
 
 
 def spawn_init(
