@@ -163,9 +163,9 @@ struct jail_signal {
 enum jail_event_kind {
 	JAIL_EVENT_READY = 1, /* the setup ops are done */
 	JAIL_EVENT_FAULT,     /* phase, op, op_kind, err say what failed */
-	JAIL_EVENT_STARTED,   /* pid, as seen inside */
-	JAIL_EVENT_EXITED,    /* status as wait4(2) gives it, and what was used */
-	JAIL_EVENT_FILE	      /* err of the call that was asked for, 0 when it succeeded */
+	JAIL_EVENT_STARTED, /* pid, as seen inside; of an exec that asks for descriptors with it */
+	JAIL_EVENT_EXITED,  /* status as wait4(2) gives it, and what was used */
+	JAIL_EVENT_FILE	    /* err of the call that was asked for, 0 when it succeeded */
 };
 
 /* Each packet from jail-init is one of these.  READY comes on the control socket, the rest on the exec's own. */

@@ -80,20 +80,21 @@ static void watch(struct jail_slot *slot)
 	}
 }
 
-/* STARTED or FAULT, and with STARTED the descriptors that were asked for. */
+/* STARTED with the descriptors that were asked for; whoever asks for none is not woken for it. */
 static void announce(const struct jail_slot *slot, const struct jail_event *event, int master)
 {
 	auto_close pidfd = -1;
 	int fds[2], n = 0;
 
 	/* The program has not been waited for, so its pid is still its own.  Linux 5.3. */
-	if (event->kind == JAIL_EVENT_STARTED && slot->flags & JAIL_EXEC_PIDFD)
+	if (slot->flags & JAIL_EXEC_PIDFD)
 		pidfd = (int)sys(pidfd_open, slot->pid, 0);
 	if (pidfd >= 0)
 		fds[n++] = pidfd;
-	if (event->kind == JAIL_EVENT_STARTED && master >= 0)
+	if (master >= 0)
 		fds[n++] = master;
-	control_send_fds(slot->status, event, fds, n);
+	if (slot->flags & (JAIL_EXEC_PIDFD | JAIL_EXEC_TERMINAL))
+		control_send_fds(slot->status, event, fds, n);
 }
 
 static int shepherd(void *arg)
@@ -109,7 +110,10 @@ static int shepherd(void *arg)
 	r = exec_start(slot, &event, &master);
 	for (int i = 0; i < 3; i++)
 		close_fdp(&(int){ take_fd(&slot->fds[i]) });
-	announce(slot, &event, master);
+	if (r == 0)
+		announce(slot, &event, master);
+	else
+		control_send(slot->status, &event);
 	if (r == 0)
 		watch(slot);
 	else
