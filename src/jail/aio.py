@@ -267,11 +267,13 @@ class Sandbox:
 
     async def close(self) -> None:
         """
-        End everything inside and wait until it is gone. May be called again.
+        End everything inside and wait until it is gone, and close the streams of its processes. May be called
+        again.
         """
         await _close(self._session)
         for process in self._processes.values():
             await process.settle()
+            process.close()
         self._processes.clear()
 
     async def __aenter__(self) -> Self:

@@ -165,11 +165,13 @@ class Sandbox(Files):
 
     def close(self) -> None:
         """
-        End everything inside and wait until it is gone. May be called again.
+        End everything inside and wait until it is gone, and close the streams of its processes. May be called
+        again.
         """
         self._session.close()
         for process in self._processes.values():
             process.settle()
+            process.close()
         self._processes.clear()
 
     def __enter__(self) -> Self:
