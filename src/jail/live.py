@@ -20,9 +20,10 @@ from .errors import JailError
 from .loop import READ, Loop
 from .policy import Policy
 from .registry import Record, connect, end, find, records
+from .relay import Size
 from .remote import ask, receive
 from .sandbox import Sandbox
-from .terminal import Size, Terminal
+from .terminal import Terminal
 
 __all__ = ["INTERACTIVE_HELP", "SHELL", "add_commands", "run_at_terminal", "write_all"]
 

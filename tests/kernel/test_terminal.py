@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from jail.errors import SetupError
-from jail.terminal import Size, Terminal
+from jail.relay import Size
+from jail.terminal import Terminal
 
 pytestmark = pytest.mark.program("setsid", "stty")
 
@@ -29,7 +30,8 @@ PYTHON = (sys.executable, "-I", "-S", "-c")
 # A harness: its arguments are those of the program that runs at a terminal of its own.
 HARNESS = """
 import os, signal, subprocess, sys
-from jail.terminal import Size, Terminal
+from jail.relay import Size
+from jail.terminal import Terminal
 def fail(*_): raise RuntimeError
 signal.signal(signal.SIGUSR1, fail)
 signal.signal(signal.SIGUSR2, lambda *_: sys.exit(7))
