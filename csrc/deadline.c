@@ -10,6 +10,8 @@
 #include "core.h"
 #include <asm/signal.h>
 
+#define RETRY_NS 1000000
+
 static int is_due(const struct jail_slot *slot, uint64_t now)
 {
 	return slot->shepherd && slot->deadline_ns && slot->deadline_ns <= now;
@@ -45,6 +47,8 @@ static void pass(const struct jail_state *state, const struct jail_slots *slots,
 		send(state, slots, slot->id, SIGKILL, work);
 	} else if (slot->ended) {
 		slot->deadline_ns = 0;
+	} else if (!__atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE)) {
+		slot->deadline_ns += RETRY_NS; /* there is nobody yet to signal */
 	} else {
 		slot->timed_out = 1;
 		slot->deadline_ns += slot->grace_ns;

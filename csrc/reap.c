@@ -49,8 +49,10 @@ static void signal_family(const struct jail_state *state, const struct jail_slot
 
 	if (n > 0 && signal == SIGKILL)
 		kill_frozen(state, ancestor, work);
-	if (pid_of(slot) && n < 0) /* no /proc to read */
+	if (pid_of(slot) && n < 0) { /* no /proc to read */
+		sys(kill, pid_of(slot), signal);
 		sys(kill, -pid_of(slot), signal);
+	}
 	if (pid_of(slot) && slot->shepherd < 0) /* he is the ancestor */
 		sys(kill, pid_of(slot), signal);
 }

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import os
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -84,11 +83,7 @@ class Process(Program):
         """
         Write the input, read both streams to their ends, and wait. See `jail.Process.communicate`.
         """
-        self._adopt()
-        if self.stdin is not None and not self.stdin.closed:
-            with suppress(BrokenPipeError):
-                await self.stdin.write(input or b"")
-            self.stdin.close()
+        self._adopt(input)
         await self.wait(timeout)
         return self.output()
 
@@ -188,8 +183,10 @@ class Sandbox:
             await started.wait()
         except BaseException as exc:
             exchange.fail(exc)
+            exchange.abandon()
             raise
         if exchange.error is not None:
+            exchange.abandon()
             raise exchange.error
         process = Process(self._session, exchange)
         self._processes[process.id] = process
@@ -267,13 +264,11 @@ class Sandbox:
 
     async def close(self) -> None:
         """
-        End everything inside and wait until it is gone, and close the streams of its processes. May be called
-        again.
+        End everything inside and wait until it is gone. May be called again.
         """
         await _close(self._session)
         for process in self._processes.values():
             await process.settle()
-            process.close()
         self._processes.clear()
 
     async def __aenter__(self) -> Self:

@@ -251,10 +251,10 @@ def _refuse_contradictions(fields: Mapping[str, Any]) -> None:
     excluding = [("input", "stdin"), ("on_stdout", "stdout"), ("on_stderr", "stderr")]
     if fields.get("pty"):
         excluding += [("pty", "stderr"), ("pty", "on_stderr")]
-        if fields.get("stdout") == PIPE:
-            excluding.append(
-                ("pty", "input")
-            )  # one descriptor, which cannot block for one and not for the other
+        if fields.get("stdout") == PIPE:  # one descriptor cannot block for one and not for the other
+            excluding.append(("pty", "input"))
+        if fields.get("stdin") not in (None, PIPE, DEVNULL):  # what is typed comes by the master
+            excluding.append(("pty", "stdin"))
     for one, other in excluding:
         if fields.get(one) is not None and fields.get(other) is not None:
             raise PolicyError(f"{one} and {other} exclude each other", key=one)

@@ -15,7 +15,7 @@ from .ops import Op, OpKind
 from .policy import Policy
 from .view import Tree, View, is_below
 
-__all__ = ["landlock_ops", "landlock_ops_of_some", "rlimit_ops", "scope_ops"]
+__all__ = ["landlock_ops", "landlock_ops_of_less", "rlimit_ops", "scope_ops"]
 
 
 class Access(IntFlag):
@@ -105,22 +105,31 @@ def landlock_ops(policy: Policy, view: View, abi: int, *, mounts: bool) -> list[
     return [_ruleset(abi, network=mounts or policy.network == "host"), *rules]
 
 
-def landlock_ops_of_some(view: View, abi: int) -> list[Op]:
+def landlock_ops_of_less(
+    view: View, abi: int, *, unread: frozenset[str], unwritten: frozenset[str]
+) -> list[Op]:
     """
-    The ruleset for a program that is to see less than the tree of its sandbox, which is the sandbox's own.
+    The ruleset for a program that is to have less than the tree of its sandbox, which is the sandbox's own.
+
+    A rule is for all that lies below, mounts included, and none takes away: so a directory that holds what is
+    taken gets less itself.
 
     Args:
         view: what may be reached, with `View.siblings` for all that is hidden.
         abi: as for `landlock_ops`.
+        unread: trees and hidden paths that this program is not to read, and its sandbox may.
+        unwritten: trees that it is not to write, and its sandbox may.
     """
     rules = [_path(tree.path, _WRITE if tree.writable else _READ, abi) for tree in _without_hidden(view)]
-    rules += [_path(path, _WRITE, abi) for path in writable_places(view)]
-    ours = ("/proc", _READ), ("/dev", _DEVICE)
-    return [
-        _ruleset(abi, network=True),
-        *rules,
-        *(_path(path, access, abi, optional=True) for path, access in ours),
-    ]
+    places = [place for place in writable_places(view) if not _holds(place, unread)]
+    rules += [_path(place, _READ if _holds(place, unwritten) else _WRITE, abi) for place in places]
+    whole = [] if unread else [_path("/", _READ, abi)]
+    ours = [_path("/proc", _READ, abi, optional=True), _path("/dev", _DEVICE, abi)]
+    return [_ruleset(abi, network=True), *whole, *ours, *rules]
+
+
+def _holds(place: str, paths: frozenset[str]) -> bool:
+    return any(is_below(path, place) for path in paths)
 
 
 def _rules_in_own_tree(view: View, abi: int) -> Iterator[Op]:

@@ -119,8 +119,9 @@ class Exchange:
 
     def _reading(self, fd: int) -> Callable[[], None]:
         def read() -> None:
-            if not self.streams.read(fd) and self._watcher:
-                self._watcher.unwatch(fd)
+            with suppress(BlockingIOError):
+                if not self.streams.read(fd) and self._watcher:
+                    self._watcher.unwatch(fd)
 
         return self._guarded(read)
 
@@ -171,11 +172,34 @@ class Exchange:
             elif self._watcher:
                 self._watcher.watch(fd, READ, self._reading(fd))
 
+    def adopt_input(self, fd: int, data: bytes) -> None:
+        """
+        Write this to what the caller has asked for with `PIPE`, at the program's pace, and close it. Takes `fd`.
+        """
+        with self._lock:
+            if self.is_over or not self.streams.take_input(fd, data):
+                os.close(fd)
+            elif self._watcher:
+                self._watcher.watch(fd, WRITE, self._guarded(self._feed))
+
+    def abandon(self) -> None:
+        """
+        Close what the caller asked for with `PIPE` and never got.
+        """
+        self.streams.close_pipes()
+
     # What is said about it.
 
     def _listen(self) -> None:
         expects_fds = self._brings_fds and not self.execution.is_started
-        event, fds = receive_event_fds(self._status, 2) if expects_fds else (receive_event(self._status), [])
+        # Without waiting: the watcher may have meant whoever had this number before.
+        with suppress(BlockingIOError):
+            if expects_fds:
+                self._hear(*receive_event_fds(self._status, 2, socket.MSG_DONTWAIT))
+            else:
+                self._hear(receive_event(self._status, socket.MSG_DONTWAIT), [])
+
+    def _hear(self, event: Event | None, fds: list[int]) -> None:
         if event is None:
             self._listen_to_nobody()
             return
@@ -233,6 +257,7 @@ class Exchange:
         Send a signal to the program, its process group, or all that descends from it. Harmless when that has
         ended.
         """
+        self.init.refuse_in_child()
         if self.init.is_ending or (self.execution.has_ended and scope is not Scope.TREE):
             return
         with suppress(BrokenPipeError, ConnectionResetError):  # jail-init ends everything as it goes

@@ -38,8 +38,10 @@ class Execution:
 
     def _channel(self, given: int | None, sink: Any) -> Channel:  # noqa: ANN401 - it takes bytes, or text
         what = self.what
-        limit = 0 if given == DEVNULL else what.output_limit
-        return Channel(limit=limit, sink=sink, decode=what.decode, inert=what.inert)
+        channel = Channel(limit=what.output_limit, sink=sink, decode=what.decode, inert=what.inert)
+        if given == DEVNULL:
+            channel.divert(lambda _: None)
+        return channel
 
     @property
     def name(self) -> str:

@@ -109,12 +109,7 @@ class Process(Program):
         Raises:
             subprocess.TimeoutExpired, JailError: as `wait`.
         """
-        self._adopt()
-        if self.stdin is not None and not self.stdin.closed:
-            with suppress(BrokenPipeError):
-                if input:
-                    self.stdin.write(input)
-                self.stdin.close()
+        self._adopt(input)
         self.wait(timeout)
         return self.output()
 
@@ -179,6 +174,21 @@ class _Master(io.FileIO):
             if exc.errno != errno.EIO:
                 raise
             return 0
+
+    def readall(self) -> bytes:
+        """
+        All of it, to that end.
+        """
+        return b"".join(iter(lambda: self.read(io.DEFAULT_BUFFER_SIZE), b""))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """
+        As `readinto` has it.
+        """
+        if size is None or size < 0:
+            return self.readall()
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(buffer)])
 
 
 def _file(raw: io.FileIO, decode: tuple[str, str] | None) -> IO[Any]:

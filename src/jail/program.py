@@ -107,10 +107,15 @@ class Program:
             raise JailError(f"{self._execution.name}: nobody knows how it ended")
         return code
 
-    def _adopt(self) -> None:
+    def _adopt(self, data: bytes | str | None) -> None:
         """
-        Have the streams that the caller reads no more read to their ends, and kept.
+        Have this written, and the streams that the caller reads no more read to their ends, and kept.
         """
+        if self.stdin is not None and not self.stdin.closed:
+            decode = self._execution.what.decode or ("utf-8", "strict")
+            fed = data.encode(decode[0]) if isinstance(data, str) else data
+            self._exchange.adopt_input(os.dup(self.stdin.fileno()), fed or b"")
+            self.stdin.close()
         for name in ("stdout", "stderr"):
             stream = getattr(self, name)
             if stream is not None and not stream.closed:

@@ -183,6 +183,8 @@ class _Visitor:
         if exchange is None:
             return
         outcome = exchange.execution.outcome
+        if not exchange.execution.is_started:
+            exchange.abandon()
         if exchange.error is not None:
             self._answer({"error": _error(exchange.error)})
         elif outcome is not None:

@@ -139,9 +139,11 @@ class Sandbox(Files):
             loop.run_until(lambda: exchange.execution.is_started or exchange.is_over)
         except BaseException as exc:
             exchange.fail(exc)
+            exchange.abandon()
             raise
         exchange.detach()
         if exchange.error is not None:
+            exchange.abandon()
             raise exchange.error
         process = Process(self._session, exchange)
         self._processes[process.id] = process
@@ -165,13 +167,11 @@ class Sandbox(Files):
 
     def close(self) -> None:
         """
-        End everything inside and wait until it is gone, and close the streams of its processes. May be called
-        again.
+        End everything inside and wait until it is gone. May be called again.
         """
         self._session.close()
         for process in self._processes.values():
             process.settle()
-            process.close()
         self._processes.clear()
 
     def __enter__(self) -> Self:

@@ -27,7 +27,14 @@ from .resolve import resolve
 from .scratch import Scratch
 from .seccomp import compile_filter, load_filter
 from .spawn import Init, receive_event_fds, spawn_init
-from .tighten import Tightening, TighterFields, compile_tightening, tighter_filter, tighter_policy
+from .tighten import (
+    Tightening,
+    TighterFields,
+    compile_tightening,
+    refuse_wider,
+    tighter_filter,
+    tighter_policy,
+)
 from .view import View
 from .wire import EventKind, FileCall, RequestKind, encode_file
 
@@ -79,6 +86,8 @@ def _tighten(policy: Policy, view: View, fields: Mapping[str, Any]) -> Tightenin
     asked = tighter_policy(policy, fields)
     fewer_files = bool({"write", "deny", "workspace_access"} & fields.keys())
     views = (view, view)
+    if "write" in fields:  # before what is denied is looked for in there
+        refuse_wider(view, resolve(asked.replace(deny=()), host))
     if fewer_files:
         views = (view, dataclasses.replace(resolve(asked, host, siblings=True), scratch=view.scratch))
     name = tighter_filter(policy, asked, host, fewer_files=fewer_files)
@@ -157,7 +166,8 @@ class Session:
         if not less.guarantees:
             return self.plan.guarantees
         others = {guarantee.name: guarantee for guarantee in less.guarantees}
-        return tuple(others.get(guarantee.name, guarantee) for guarantee in self.plan.guarantees)
+        kept = [others.pop(guarantee.name, guarantee) for guarantee in self.plan.guarantees]
+        return (*kept, *others.values())
 
     def next_id(self) -> int:
         """
@@ -222,8 +232,7 @@ class Session:
         Raises:
             JailError: this process was forked from the one that the sandbox belongs to.
         """
-        if self.init.is_foreign:
-            raise JailError("the sandbox belongs to another process: this one was forked from its harness")
+        self.init.refuse_in_child()
 
     def setup_seconds(self, exec_id: int) -> float:
         """

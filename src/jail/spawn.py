@@ -211,6 +211,14 @@ class Init:
             self.pidfd = -1
         self.control.close()
 
+    def refuse_in_child(self) -> None:
+        """
+        Raises:
+            JailError: this process was forked from the one that it belongs to.
+        """
+        if self.is_foreign:
+            raise JailError("the sandbox belongs to another process: this one was forked from its harness")
+
     def ended(self) -> bool:
         """
         Whether `jail-init` has ended, without waiting. Source: pidfd_open(2): readable from then on.
@@ -222,27 +230,28 @@ class Init:
         return bool(poll.poll(0))
 
 
-def receive_event(channel: socket.socket) -> Event | None:
+def receive_event(channel: socket.socket, flags: int = 0) -> Event | None:
     """
-    The next event on a socket that `jail-init` writes to; None when it has closed it. Blocks.
+    The next event on a socket that `jail-init` writes to; None when it has closed it. `flags` are recv(2)'s.
 
     Where it ended with requests unread the kernel says ECONNRESET, once, before it gives what was sent.
     """
     try:
-        packet = channel.recv(EVENT_BYTES + 1)
+        packet = channel.recv(EVENT_BYTES + 1, flags)
     except ConnectionResetError:
-        packet = channel.recv(EVENT_BYTES + 1)
+        packet = channel.recv(EVENT_BYTES + 1, flags)
     return decode_event(packet) if packet else None
 
 
-def receive_event_fds(channel: socket.socket, most: int) -> tuple[Event | None, list[int]]:
+def receive_event_fds(channel: socket.socket, most: int, flags: int = 0) -> tuple[Event | None, list[int]]:
     """
     The same, with the descriptors that came along, at most as many; they are the caller's to close.
     """
+    flags |= socket.MSG_CMSG_CLOEXEC
     try:
-        packet, fds, _, _ = socket.recv_fds(channel, EVENT_BYTES + 1, most, socket.MSG_CMSG_CLOEXEC)
+        packet, fds, _, _ = socket.recv_fds(channel, EVENT_BYTES + 1, most, flags)
     except ConnectionResetError:
-        packet, fds, _, _ = socket.recv_fds(channel, EVENT_BYTES + 1, most, socket.MSG_CMSG_CLOEXEC)
+        packet, fds, _, _ = socket.recv_fds(channel, EVENT_BYTES + 1, most, flags)
     try:
         return decode_event(packet) if packet else None, fds
     except JailError:

@@ -99,6 +99,7 @@ class Streams:
             setattr(self, name, read_end)
             return write_end
         self._closing.callback(os.close, read_end)
+        os.set_blocking(read_end, False)
         self._divert(given, channel)
         self.readers[read_end] = channel
         return write_end
@@ -122,10 +123,10 @@ class Streams:
             self.stdout = os.dup(master)
         else:
             self.readers[master] = self._execution.stdout
-        if self._input:
-            os.set_blocking(master, False)
-            self._input = memoryview(bytes(self._input) + _END_OF_FILE)
+        if self.stdin < 0:
+            self._input = memoryview(_typed(bytes(self._input)))
             self.feeding = os.dup(master)
+            os.set_blocking(master, self.stdout >= 0)
 
     def resize(self, rows: int, columns: int) -> None:
         """
@@ -169,6 +170,26 @@ class Streams:
         self.readers[fd] = getattr(self._execution, name)
         self._closing.callback(os.close, fd)
 
+    def take_input(self, fd: int, data: bytes) -> bool:
+        """
+        Feed this to what the caller would have written to. False when there is nothing to feed; otherwise takes
+        `fd`.
+        """
+        if not data:
+            return False
+        os.set_blocking(fd, False)
+        self._input, self.feeding = memoryview(data), fd
+        return True
+
+    def close_pipes(self) -> None:
+        """
+        Close the caller's ends.
+        """
+        for fd in (self.stdin, self.stdout, self.stderr):
+            if fd >= 0:
+                os.close(fd)
+        self.stdin = self.stdout = self.stderr = -1
+
     def feed(self) -> bool:
         """
         Write some of the input. False when there is no more.
@@ -203,6 +224,13 @@ class Streams:
         self._closing.close()
         self._execution.stdout.finish()
         self._execution.stderr.finish()
+
+
+def _typed(data: bytes) -> bytes:
+    """
+    Input as it is typed: within a line the end-of-file character only hands over what there is of it. termios(3)
+    """
+    return data + _END_OF_FILE * (1 if not data or data.endswith(b"\n") else 2)
 
 
 def _taken(given: int | None, theirs: ExitStack, *, terminals: bool = True) -> int:

@@ -7,11 +7,11 @@ can take away and never give back; what asks for more is refused before it gets 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-from .confine import landlock_ops, landlock_ops_of_some, rlimit_ops
+from .confine import landlock_ops, landlock_ops_of_less, rlimit_ops
 from .errors import PolicyError, UnsupportedError
 from .fields import PolicyPath
 from .guarantee import Guarantee, Strength
@@ -21,10 +21,18 @@ from .plan import Tier, choose_tier
 from .policy import Policy, SupportsFspath
 from .view import View
 
-__all__ = ["Tightening", "TighterFields", "compile_tightening", "tighter_filter", "tighter_policy"]
+__all__ = [
+    "Tightening",
+    "TighterFields",
+    "compile_tightening",
+    "refuse_wider",
+    "tighter_filter",
+    "tighter_policy",
+]
 
 _LANDLOCK_USABLE = 2
 _LIMITS = ("memory", "file_size", "processes", "open_files")
+_LISTS = ("write", "deny", "deny_syscalls")
 
 
 class TighterFields(TypedDict, total=False):
@@ -32,8 +40,10 @@ class TighterFields(TypedDict, total=False):
     What one program may have less of than its sandbox, in the words of `Policy`.
 
     write: of the host's files that the sandbox may write, the only ones that this program may. The rest stay
-        readable.
-    deny: hidden from this program. Directories above what it may see cannot be listed then.
+        readable. A directory of the sandbox's own that holds what is taken, such as /tmp or the home, can be
+        read and not written then.
+    deny: not to be read. Directories above what it may see cannot be listed then, and one of the sandbox's own
+        that holds what is denied cannot be used at all.
     workspace_access: "read" takes the workspace from what it may write.
     network: "none".
     memory, file_size, processes, open_files: lower limits.
@@ -72,30 +82,40 @@ def tighter_policy(policy: Policy, fields: Mapping[str, Any]) -> Policy:
     Raises:
         PolicyError: a field that does not exist, makes no sense, or asks for more.
     """
-    asked = policy.replace(**fields)
+    given = Policy(**fields)  # what they mean by themselves
     for key in _LIMITS:
-        now, then = getattr(asked, key), getattr(policy, key)
+        now, then = getattr(given, key), getattr(policy, key)
         if key in fields and (now is None or (then is not None and now > then)):
-            raise PolicyError(
-                f"{now} is more than the {then} of the sandbox; a program can only have less", key=key
-            )
-    if "network" in fields and (asked.network, policy.network) == ("host", "none"):
+            msg = f"{now} is more than the {then} of the sandbox; a program can only have less"
+            raise PolicyError(msg, key=key)
+    if "network" in fields and (given.network, policy.network) == ("host", "none"):
         raise PolicyError("the sandbox has no network, so none of its programs can have one", key="network")
-    if "workspace_access" in fields and (asked.workspace_access, policy.workspace_access) == (
-        "write",
-        "read",
-    ):
+    access = given.workspace_access, policy.workspace_access
+    if "workspace_access" in fields and access == ("write", "read"):
         raise PolicyError("the workspace of this sandbox is read-only", key="workspace_access")
+    changes: dict[str, Any] = {key: getattr(given, key) for key in fields if key not in _LISTS}
+    changes["deny_syscalls"] = tuple(dict.fromkeys((*policy.deny_syscalls, *given.deny_syscalls)))
+    changes["allow_syscalls"] = tuple(
+        name for name in policy.allow_syscalls if name not in given.deny_syscalls
+    )
+    return policy.replace(**{**changes, **_tighter_paths(policy, given, fields)})
+
+
+def _tighter_paths(policy: Policy, given: Policy, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What is written no more is read, and what is denied is neither.
+    """
+    denied = {path.spelling for path in given.deny}
+    write = given.write if "write" in fields else policy.write
+    kept = {path.spelling for path in write} | denied
     lists: dict[str, Any] = {
-        "deny_syscalls": (*policy.deny_syscalls, *asked.deny_syscalls) if "deny_syscalls" in fields else None,
-        "deny": (*policy.deny, *asked.deny) if "deny" in fields else None,
+        "read": tuple(path for path in (*policy.read, *policy.write) if path.spelling not in kept),
+        "write": tuple(path for path in write if path.spelling not in denied),
+        "deny": tuple({path.spelling: path for path in (*policy.deny, *given.deny)}.values()),
     }
-    if "write" in fields:
-        kept = {path.spelling for path in asked.write}
-        lists["read"] = tuple(p for p in (*policy.read, *policy.write) if p.spelling not in kept)
-        if "workspace_access" not in fields:
-            lists["workspace_access"] = "read"
-    return asked.replace(**{key: value for key, value in lists.items() if value is not None})
+    if "write" in fields and "workspace_access" not in fields:
+        lists["workspace_access"] = "read"
+    return lists
 
 
 def tighter_filter(policy: Policy, asked: Policy, host: Host, *, fewer_files: bool) -> str | None:
@@ -133,35 +153,84 @@ def compile_tightening(
     """
     before, after = views
     ops = [op for op in rlimit_ops(asked, host) if op not in set(rlimit_ops(policy, host))]
-    guarantees: list[Guarantee] = []
+    guarantees = [*_limits(policy, asked, host)]
     if before is not after:
-        _refuse_wider(before, after)
+        refuse_wider(before, after)
         ops += _fewer_files(asked, host, before, after)
-        writable = [tree.path for tree in after.trees if tree.writable]
-        where = ", ".join(writable) if writable else "nothing of the host"
-        walls = f"Landlock ABI {host.landlock_abi}"
-        promise = f"{where} can be written by this program, and the sandbox's own files"
-        guarantees.append(Guarantee("filesystem.write", walls, Strength.KERNEL, promise))
-        if choose_tier(host) is not Tier.LANDLOCK and "filesystem.metadata" not in policy.waive:
-            promise = "chmod(2), chown(2), utime(2), setxattr(2) and their kin are EPERM for this program"
-            guarantees.append(Guarantee("filesystem.metadata", "seccomp", Strength.KERNEL, promise))
-        if after.hidden != before.hidden:
-            promise = f"as in the sandbox, without {', '.join(sorted({*after.hidden} - {*before.hidden}))}"
-            guarantees.append(Guarantee("filesystem.read", walls, Strength.KERNEL, promise))
+        guarantees += _walls(policy, host, before, after)
     if (asked.network, policy.network) == ("none", "host"):
-        guarantees.append(
-            Guarantee("network", "seccomp", Strength.KERNEL, "no socket can be made but unix(7)")
-        )
+        promise = "no IPv4, IPv6 or netlink socket can be made by this program"
+        guarantees.append(Guarantee("network", "seccomp", Strength.KERNEL, promise))
     if seccomp_filter is not None:
         ops.append(Op(OpKind.SECCOMP, data=seccomp_filter))
     return Tightening(tuple(ops), tuple(guarantees))
 
 
-def _refuse_wider(before: View, after: View) -> None:
+def _limits(policy: Policy, asked: Policy, host: Host) -> Iterator[Guarantee]:
+    if asked.processes != policy.processes:
+        if choose_tier(host) is not Tier.NAMESPACES or host.uid == 0:
+            raise UnsupportedError(
+                "pids",
+                needs="a user namespace whose maker is not root: RLIMIT_NPROC does not bind root",
+                found=host.found("userns"),
+            )
+        promise = f"no process or thread is made by this program beyond {asked.processes} in the sandbox"
+        yield Guarantee("pids", "RLIMIT_NPROC", Strength.KERNEL, promise)
+    if asked.memory != policy.memory:
+        promise = f"no process holds more than {asked.memory} bytes of private memory; the sum is not bounded"
+        yield Guarantee("memory", "RLIMIT_DATA", Strength.KERNEL, promise)
+    if asked.file_size != policy.file_size:
+        promise = f"no file grows beyond {asked.file_size} bytes by this program"
+        yield Guarantee("disk", "RLIMIT_FSIZE", Strength.KERNEL, promise)
+
+
+def _walls(policy: Policy, host: Host, before: View, after: View) -> Iterator[Guarantee]:
+    walls = f"Landlock ABI {host.landlock_abi}"
+    writable = [tree.path for tree in after.trees if tree.writable]
+    where = ", ".join(writable) if writable else "nothing of the host"
+    promise = f"{where} can be written by this program, and the sandbox's own files"
+    yield Guarantee("filesystem.write", walls, Strength.KERNEL, promise)
+    if choose_tier(host) is not Tier.LANDLOCK and "filesystem.metadata" not in policy.waive:
+        promise = "chmod(2), chown(2), utime(2), setxattr(2) and their kin are EPERM for this program"
+        yield Guarantee("filesystem.metadata", "seccomp", Strength.KERNEL, promise)
+    if unread := _unread(before, after):
+        promise = f"as in the sandbox, without {', '.join(sorted(unread))}"
+        yield Guarantee("filesystem.read", walls, Strength.KERNEL, promise)
+
+
+def _unread(before: View, after: View) -> frozenset[str]:
+    """
+    The hidden paths and the trees that only the sandbox may read.
+    """
+    gone = {tree.path for tree in before.trees} - {tree.path for tree in after.trees}
+    hidden = {*after.hidden} - {*before.hidden}
+    return frozenset(hidden | {path for path in gone if after.tree_of(path) is None})
+
+
+def _unwritten(before: View, after: View) -> frozenset[str]:
+    """
+    The trees that only the sandbox may write.
+    """
+    kept = {tree.path for tree in after.trees if tree.writable}
+    return frozenset(tree.path for tree in before.trees if tree.writable and tree.path not in kept)
+
+
+def refuse_wider(before: View, after: View) -> None:
+    """
+    Raises:
+        PolicyError: something is to be written that the sandbox does not let be written.
+    """
     for tree in after.trees:
         around = before.tree_of(tree.path)
         if tree.writable and not (around and around.writable):
             raise PolicyError(f"{tree.path} cannot be written in this sandbox by anything", key="write")
+    for path in _unwritten(before, after):
+        above = after.tree_of(path.rpartition("/")[0] or "/")
+        if above and above.writable:
+            msg = (
+                f"{path} lies in {above.path}, which this program may write: name what is below that instead"
+            )
+            raise PolicyError(msg, key="write")
 
 
 def _fewer_files(asked: Policy, host: Host, before: View, after: View) -> list[Op]:
@@ -172,9 +241,9 @@ def _fewer_files(asked: Policy, host: Host, before: View, after: View) -> list[O
             found=host.found("landlock"),
             cure=host.cures.get("landlock"),
         )
-    is_own = choose_tier(host) is not Tier.LANDLOCK
-    if is_own and after.hidden != before.hidden:
-        rules = landlock_ops_of_some(after, host.landlock_abi)
+    if choose_tier(host) is Tier.LANDLOCK:
+        rules = landlock_ops(asked, after, host.landlock_abi, mounts=False)
     else:
-        rules = landlock_ops(asked, after, host.landlock_abi, mounts=is_own)
+        unread, unwritten = _unread(before, after), _unwritten(before, after)
+        rules = landlock_ops_of_less(after, host.landlock_abi, unread=unread, unwritten=unwritten)
     return [*rules, Op(OpKind.LANDLOCK_RESTRICT)]

@@ -106,7 +106,7 @@ def test_the_root_is_not_the_hosts(tier):
         assert host == root  # its promise is what can be opened, not what has a name
         return
     assert host != root
-    tree = "answer = [t.path for t in jail.Sandbox().__enter__()._view.trees]"
+    tree = "answer = [t.path for t in jail.Sandbox().__enter__()._session.view.trees]"
     shown = tier.ask(tree)
     for line in filter(None, tier.output("print(open('/proc/self/mountinfo').read())")):
         kind, at = line.split(" - ")[1].split()[0], line.split()[4]

@@ -18,6 +18,7 @@ import pytest
 import jail
 import jail.command
 import jail.exchange
+import jail.session
 import jail.spawn
 from jail import wire
 from jail.loop import pump
@@ -333,8 +334,8 @@ def test_sound_body(kind, body, n_fds, box, null):
         socket.send_fds(control(box), [packet(body, kind=kind)], fds)
         event = jail.spawn.receive_event(ours)
 
-        expected = EventKind.FILE if kind is RequestKind.FILE else EventKind.STARTED
-        assert (expected, 77, 0) == (event.kind, event.id, event.err)
+        expected = EventKind.FILE if kind is RequestKind.FILE else EventKind.EXITED
+        assert (expected, 77, 0, 0) == (event.kind, event.id, event.err, event.status)
 
 
 def test_no_descriptor_to_complain_to(box):
@@ -532,7 +533,8 @@ def test_event_of_another_socket(kind, way, box, null, overheard):
 )
 def test_exited_before_started(status, expected, way, box, null, overheard):
     """
-    An end without a beginning is what it says: a shepherd that was killed before it could tell leaves just that.
+    An end without a beginning is what it says: who asks for no descriptor is told of no start, and a shepherd that
+    was killed has told of none.
     """
     overheard(jail.exchange, event(EventKind.EXITED, status=status, pid=5), fds=[null, null])
     ended = WAYS[way](box)
@@ -554,6 +556,37 @@ def test_started_twice(way, box, pidfd, overheard):
             WAYS[way](box)
 
     assert b"on\n" == box.run(["echo", "on"]).stdout
+
+
+FILE_ANSWERS = {
+    **{name: (said, 1) for name, said in SENSELESS_EVENTS.items()},
+    "end_of_file": (b"", 0),
+    "fault": (event(EventKind.FAULT, phase=3, op_kind=Step.MESSAGE, err=errno.EBADMSG), 1),
+    "fault_of_no_op": (event(EventKind.FAULT, phase=3, op=2**31 - 1, op_kind=1, err=2), 1),
+    "started": (event(pid=5), 1),
+    "exited": (event(EventKind.EXITED), 1),
+    "opened_without_a_descriptor": (event(EventKind.FILE), 0),
+}
+
+
+@pytest.mark.parametrize("name", FILE_ANSWERS)
+def test_senseless_answer_about_a_file(name, box, null, overheard):
+    """
+    Of a file too: what is no answer is a JailError, and its descriptors are closed.
+    """
+    said, n_fds = FILE_ANSWERS[name]
+    overheard(jail.session, said, fds=[null] * n_fds)
+    with pytest.raises(jail.JailError):
+        box._session.file(FileCall.OPEN, "/etc/passwd", flags=os.O_RDONLY)
+
+
+def test_failed_open_with_a_descriptor(box, null, overheard):
+    """
+    A call that failed has nothing to bring.
+    """
+    overheard(jail.session, event(EventKind.FILE, err=errno.EACCES), fds=[null])
+    with pytest.raises(PermissionError):
+        box._session.file(FileCall.OPEN, "/etc/passwd", flags=os.O_RDONLY)
 
 
 def enter():

@@ -68,7 +68,7 @@ def reuse(box, fd):
     while (lowest := os.dup(0)) < fd:
         taken.append(lowest)
     os.close(lowest)
-    while not any(fd in process._exchange._readers for process in silent):
+    while not any(fd in process._exchange.streams.readers for process in silent):
         os.close(taken.pop())
         silent.append(box.popen(["sleep", "1000"]))
     for left in taken:
@@ -94,19 +94,22 @@ def test_reused_descriptor():
 
     read_end, write_end = os.pipe()
     with jail.Sandbox() as box:
-        first = say(box, 0)
-        entered[0].wait()  # the pump stands still, and three events come together, in this order:
-        brief = box.popen("exec 3<&0; cat <&3 & exit 0", shell=True, stdin=read_end)
-        await_readable(brief._exchange._status.fileno())  # an end, which closes brief's descriptors,
-        second = say(box, 1)
-        await_readable(second._exchange._status.fileno())  # a pause, in which they get new owners,
-        os.write(write_end, b"late\n")
-        stale = next(iter(brief._exchange._readers))
-        await_readable(stale)  # and output, on a descriptor of before.
-        leave[0].set()
-        entered[1].wait()
-        silent = reuse(box, stale)
-        leave[1].set()
+        try:
+            first = say(box, 0)
+            entered[0].wait()  # the pump stands still, and three events come together, in this order:
+            brief = box.popen("exec 3<&0; cat <&3 & exit 0", shell=True, stdin=read_end)
+            await_readable(brief._exchange._status.fileno())  # an end, which closes brief's descriptors,
+            second = say(box, 1)
+            await_readable(second._exchange._status.fileno())  # a pause, in which they get new owners,
+            os.write(write_end, b"late\n")
+            stale = next(iter(brief._exchange.streams.readers))
+            await_readable(stale)  # and output, on a descriptor of before.
+            leave[0].set()
+            entered[1].wait()
+            silent = reuse(box, stale)
+        finally:
+            for event in leave:
+                event.set()
 
         assert 0 == box.popen(["true"]).wait(timeout=5)
         for process in (first, second, *silent):
