@@ -15,20 +15,20 @@ demo: build/jail.stamp build/test.stamp  ## show what a sandbox is: a test suite
 test: build/jail.stamp build/test.stamp test-packages  ## every test; as root, as root and as an ordinary user
 	tools/run-tests
 
-unit property kernel escape: build/jail.stamp build/test.stamp test-packages  ## the tests of one kind; K=WORDS as for pytest -k
+unit property kernel escape fuzz: build/jail.stamp build/test.stamp test-packages  ## the tests of one kind; K=WORDS as for pytest -k
 	tools/run-tests tests/$@ $(if $(K),-k '$(K)')
 
 lint: build/lint.stamp  ## style, types, spelling
 	build/lint/bin/ruff check
 	build/lint/bin/ruff format --check
 	build/lint/bin/mypy
-	build/lint/bin/clang-format --dry-run -Werror csrc/*.[ch] benchmarks/*.[ch]
+	build/lint/bin/clang-format --dry-run -Werror csrc/*.[ch] benchmarks/*.[ch] tests/fuzz/*.c
 	build/lint/bin/codespell
 
 format: build/lint.stamp  ## rewrite Python and C in the house style
 	build/lint/bin/ruff check --fix
 	build/lint/bin/ruff format
-	build/lint/bin/clang-format -i csrc/*.[ch] benchmarks/*.[ch]
+	build/lint/bin/clang-format -i csrc/*.[ch] benchmarks/*.[ch] tests/fuzz/*.c
 
 filters: build/jail.stamp build/test.stamp  ## compile the built-in seccomp filters anew
 	build/venv/bin/python -W ignore::RuntimeWarning:runpy -m jail.seccomp src/jail/filters

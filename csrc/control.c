@@ -82,32 +82,33 @@ static int receive_packet(struct jail_request *request, struct jail_packet *pack
 	return (int)n;
 }
 
-/* 1: a whole request; 0: end of file; or -errno. */
+/*
+ * Takes one packet.  1: that makes a whole request; CONTROL_MORE: the request
+ * goes on, and its sender may take its time; 0: end of file; or -errno.
+ */
 int control_receive(struct jail_request *request)
 {
-	struct jail_packet packet, first = { 0 };
+	struct jail_packet packet, first;
 	int n;
 
-	request->len = 0;
-	request->n_fds = 0;
-	do {
-		n = receive_packet(request, &packet);
-		if (n <= 0)
-			return n;
-		if (request->len == 0)
-			first = packet;
-		if (packet.kind != first.kind || packet.id != first.id ||
-		    packet.total != first.total || packet.offset != request->len ||
-		    packet.total > JAIL_REQUEST_BYTES)
-			return -EBADMSG;
-		request->len += (uint32_t)n - (uint32_t)sizeof(packet);
-		if (request->len > packet.total ||
-		    (request->len < packet.total && n == sizeof(packet)))
-			return -EBADMSG;
-	} while (request->len < packet.total);
+	if (!request->is_partial)
+		request->len = request->n_fds = 0;
+	n = receive_packet(request, &packet);
+	if (n <= 0)
+		return n;
+	if (!request->is_partial)
+		request->first = packet;
+	first = request->first;
+	if (packet.kind != first.kind || packet.id != first.id || packet.total != first.total ||
+	    packet.offset != request->len || packet.total > JAIL_REQUEST_BYTES)
+		return -EBADMSG;
+	request->len += (uint32_t)n - (uint32_t)sizeof(packet);
+	if (request->len > packet.total || (request->len < packet.total && n == sizeof(packet)))
+		return -EBADMSG;
+	request->is_partial = request->len < packet.total;
 	request->kind = first.kind;
 	request->id = first.id;
-	return 1;
+	return request->is_partial ? CONTROL_MORE : 1;
 }
 
 void control_close_fds(struct jail_request *request)

@@ -144,7 +144,10 @@ struct jail_request {
 	char *bytes; /* JAIL_REQUEST_BYTES long, and as much again to work in */
 	int fds[4];
 	int n_fds;
+	int is_partial; /* more packets are to come, and belong with this one: */
+	struct jail_packet first;
 };
+enum { CONTROL_MORE = 2 };
 int control_receive(struct jail_request *request);
 int control_send(int fd, const struct jail_event *event);
 int control_send_fds(int fd, const struct jail_event *event, const int *fds, int n_fds);

@@ -227,6 +227,8 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 			r = control_receive(request);
 			if (r <= 0)
 				return r;
+			if (r == CONTROL_MORE)
+				continue;
 			r = answer(state, &slots, ops, request);
 			control_close_fds(request);
 		}
@@ -240,11 +242,13 @@ static int live(struct jail_state *state)
 	struct jail_request plan = { .bytes = map_request() };
 	struct jail_request request = { .bytes = map_request() };
 	struct jail_ops ops;
-	int r;
+	int r = CONTROL_MORE;
 
 	if (is_error(plan.bytes) || is_error(request.bytes))
 		return EXIT_KERNEL;
-	if (control_receive(&plan) <= 0 || plan.kind != JAIL_REQUEST_PLAN || plan.n_fds != 1)
+	while (r == CONTROL_MORE)
+		r = control_receive(&plan);
+	if (r <= 0 || plan.kind != JAIL_REQUEST_PLAN || plan.n_fds != 1)
 		return EXIT_PROTOCOL;
 	if (set_up(state, &plan, &ops) < 0)
 		return EXIT_SETUP;

@@ -11,7 +11,7 @@
 static int op_is_sound(const struct jail_op *op, uint32_t data_len)
 {
 	return op->kind > 0 && op->kind < JAIL_OP_MAX_ && !(op->flags & ~(uint32_t)JAIL_OPTIONAL) &&
-	       op->path < data_len && op->data <= data_len && op->data_len <= data_len - op->data;
+	       op->path < data_len && op->data < data_len && op->data_len <= data_len - op->data;
 }
 
 /* Ops whose data ends in a NUL, so that every offset begins a string that ends. */

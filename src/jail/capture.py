@@ -9,14 +9,22 @@ from __future__ import annotations
 import codecs
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .inert import Inert
 from .result import Output
+
+if TYPE_CHECKING:
+    from .inert import Inert
 
 __all__ = ["Channel", "Kept"]
 
 _BLOCK_BYTES = 65536
+
+
+def _new_inert() -> Inert:
+    from .inert import Inert  # noqa: PLC0415 - its tables are made at import, for those who want it
+
+    return Inert()
 
 
 class Kept:
@@ -94,7 +102,7 @@ class Channel:
         self._kept = Kept(limit)
         self._sink = sink
         self._decoder = codecs.getincrementaldecoder(decode[0])(decode[1]) if decode and sink else None
-        self._inert = Inert() if inert else None
+        self._inert = _new_inert() if inert else None
 
     def divert(self, sink: Callable[[bytes], object]) -> None:
         """

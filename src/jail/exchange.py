@@ -56,7 +56,7 @@ class Exchange:
         self.on_end: Callable[[], None] | None = None
         self._watcher: Watcher | None = None
         self._lock = threading.RLock()  # who drives it, and who adopts a stream
-        self._brings_fds = what.background or what.size is not None
+        self._expects_fds = what.background or what.size is not None
         with ExitStack() as on_failure:
             on_failure.callback(self.streams.close)
             with ExitStack() as theirs:
@@ -70,9 +70,7 @@ class Exchange:
     def _request(self, fds: Sequence[int]) -> None:
         try:
             self.init.request(RequestKind.EXEC, self.id, self.execution.what.encode(), fds)
-        except OSError:
-            if not self.init.ended():
-                raise
+        except (BrokenPipeError, ConnectionResetError):
             raise self._lost() from None
 
     # Driving.
@@ -191,10 +189,9 @@ class Exchange:
     # What is said about it.
 
     def _listen(self) -> None:
-        expects_fds = self._brings_fds and not self.execution.is_started
         # Without waiting: the watcher may have meant whoever had this number before.
         with suppress(BlockingIOError):
-            if expects_fds:
+            if self._expects_fds:
                 self._hear(*receive_event_fds(self._status, 2, socket.MSG_DONTWAIT))
             else:
                 self._hear(receive_event(self._status, socket.MSG_DONTWAIT), [])
@@ -203,9 +200,15 @@ class Exchange:
         if event is None:
             self._listen_to_nobody()
             return
-        if event.kind is EventKind.FAULT:
-            raise self.init.fault(event, self.execution.name, self.execution.what.ops)
-        self._take_fds(fds, event)
+        try:
+            if event.kind is EventKind.FAULT:
+                raise self.init.fault(event, self.execution.name, self.execution.what.ops)
+            if event.kind is EventKind.STARTED and self._expects_fds:
+                self._expects_fds = False
+                self._take_fds(fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
         self.execution.take(event)
         if event.kind is EventKind.STARTED and self.on_start:
             self.on_start()
@@ -226,19 +229,22 @@ class Exchange:
         self.streams.drain()
         self._finish()
 
-    def _take_fds(self, fds: list[int], event: Event) -> None:
+    def _take_fds(self, fds: list[int]) -> None:
+        """
+        Take what was asked for from the list of what has come. It comes once.
+        """
         what = self.execution.what
-        if event.kind is EventKind.STARTED and fds and what.background:
+        if fds and what.background:
             self.host_pid = _pid_behind(fds[0])
             os.close(fds.pop(0))
         if fds and what.size:
+            if not os.isatty(fds[0]):
+                raise JailError("jail-init sent something that is no terminal")
             self.streams.take_terminal(fds.pop(0))
             if self._watcher:
                 watcher = self._watcher
                 self.detach()
                 self.attach(watcher)
-        for fd in fds:
-            os.close(fd)
 
     def _lost(self) -> JailError:
         """
@@ -276,6 +282,8 @@ def _pid_behind(pidfd: int) -> int | None:
     The process id behind a pidfd, as we have it; None when that process is gone. Source: pidfd_open(2).
     """
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        line = next(line for line in file if line.startswith("Pid:"))
-    number = int(line.split()[1])
+        found = [line.split()[1] for line in file if line.startswith("Pid:")]
+    if not found:
+        raise JailError("jail-init sent something that is no pidfd")
+    number = int(found[0])
     return number if number > 0 else None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .errors import SetupError
 from .ops import Op, OpKind, render_op
-from .wire import NO_OP, Event, Phase, Step
+from .wire import Event, Phase, Step
 
 __all__ = ["fault_error"]
 
@@ -110,7 +110,7 @@ def fault_error(event: Event, setup: Sequence[Op], each_exec: Sequence[Op], what
     """
     ops = each_exec if event.phase == Phase.EXEC else setup
     path = what or None
-    if event.op == NO_OP:
+    if not 0 <= event.op < len(ops):  # NO_OP, or what no list has
         name = _STEPS.get(event.op_kind, f"step {event.op_kind}")
         doing = f"{name}: {what}" if what else name
     else:

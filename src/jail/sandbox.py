@@ -18,7 +18,6 @@ from .loop import Loop
 from .plan import Plan
 from .policy import Policy, PolicyFields
 from .process import Process
-from .remote import register
 from .result import Output, Result, Text
 from .session import Session
 
@@ -196,6 +195,8 @@ def make_session(
     """
     session = Session(policy, fields)
     if name is not None:
+        from .remote import register  # noqa: PLC0415 - most sandboxes have no name
+
         try:
             register(session, name)
         except BaseException:

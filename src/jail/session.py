@@ -219,13 +219,15 @@ class Session:
             event, fds = receive_event_fds(ours, 1)
         if event is None:
             raise self.init.lost()
+        if event.kind is EventKind.FILE and not event.err and len(fds) == (call is FileCall.OPEN):
+            return fds[0] if fds else -1
+        for fd in fds:
+            os.close(fd)
         if event.kind is EventKind.FAULT:
             raise self.init.fault(event, path)
-        if event.kind is not EventKind.FILE:
-            raise JailError(f"{path}: it was killed before it could be opened")
-        if event.err:
+        if event.kind is EventKind.FILE and event.err:
             raise OSError(event.err, os.strerror(event.err), path)
-        return fds[0] if fds else -1
+        raise JailError(f"{path}: it was killed before it could be opened")
 
     def refuse_in_child(self) -> None:
         """

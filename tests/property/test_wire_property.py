@@ -137,14 +137,14 @@ def test_packet_is_an_event_or_an_error(packet):
     """
     Any bytes are an event that says the same, or a JailError and nothing else.
     """
+    is_event = len(packet) == wire.EVENT_BYTES and packet[0] in set(EventKind) and not any(packet[1:4])
     try:
         event = wire.decode_event(packet)
     except JailError as exc:
-        assert type(exc) is JailError
-        is_event = len(packet) == wire.EVENT_BYTES and packet[0] in set(EventKind) and not any(packet[1:4])
-        assert not is_event
+        assert (JailError, False) == (type(exc), is_event)
     else:
-        assert packet == encode_event(event)
+        assert (True, packet) == (is_event, encode_event(event))
+        assert isinstance(event.kind, EventKind)
 
 
 def encode_event(event):
