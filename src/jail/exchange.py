@@ -71,7 +71,7 @@ class Exchange:
         try:
             self.init.request(RequestKind.EXEC, self.id, self.execution.what.encode(), fds)
         except (BrokenPipeError, ConnectionResetError):
-            raise self._lost() from None
+            raise self.init.gone() from None
 
     # Driving.
 
@@ -225,7 +225,7 @@ class Exchange:
         if not self.execution.has_ended:
             self.execution.lose()
             if not self.init.is_ending:
-                raise self._lost()
+                raise self.init.gone()
         self.streams.drain()
         self._finish()
 
@@ -245,16 +245,6 @@ class Exchange:
                 watcher = self._watcher
                 self.detach()
                 self.attach(watcher)
-
-    def _lost(self) -> JailError:
-        """
-        Why nobody answers: the set-up has failed, or `jail-init` was killed.
-        """
-        try:
-            self.init.await_ready()
-        except JailError as exc:
-            return exc
-        return self.init.lost()
 
     # What is said to it.
 

@@ -215,10 +215,13 @@ class Session:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                self.init.request(RequestKind.FILE, self.next_id(), body, [theirs.fileno()])
+                try:
+                    self.init.request(RequestKind.FILE, self.next_id(), body, [theirs.fileno()])
+                except (BrokenPipeError, ConnectionResetError):
+                    raise self.init.gone() from None
             event, fds = receive_event_fds(ours, 1)
         if event is None:
-            raise self.init.lost()
+            raise self.init.gone()
         if event.kind is EventKind.FILE and not event.err and len(fds) == (call is FileCall.OPEN):
             return fds[0] if fds else -1
         for fd in fds:

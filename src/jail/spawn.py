@@ -146,6 +146,16 @@ class Init:
             return JailError("the sandbox was ended from outside, by SIGTERM to its jail-init or `jail kill`")
         return JailError(f"jail-init (pid {self.pid}) ended before it was told to: {how}")
 
+    def gone(self) -> JailError:
+        """
+        Why nobody answers: the set-up has failed, or `jail-init` has ended unasked.
+        """
+        try:
+            self.await_ready()
+        except JailError as exc:
+            return exc
+        return self.lost()
+
     def hang_up(self, *, kill: bool) -> None:
         """
         Have it end, with everything inside, and do not wait. What it says no more is no loss from then on.
