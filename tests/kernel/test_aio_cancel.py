@@ -19,8 +19,8 @@ pytestmark = pytest.mark.needs("userns")
 PYTHON = (sys.executable, "-I", "-S", "-c")
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
 
-# Starts a daemon with the same marker, says so, and waits.
-DAEMON = "setsid sh -c 'sleep 1000; :' {0} & echo up; sleep 1000; : {0}"
+# Starts a daemon with the same marker, which says so, and waits.
+DAEMON = "setsid sh -c 'echo up; sleep 1000; :' {} & wait"
 
 
 @pytest.fixture
@@ -60,7 +60,8 @@ def test_cancelled_run(call, by, marker, eyes):
     async def main():
         up, other = asyncio.Event(), str(uuid.uuid4())
         async with jail.aio.Sandbox() as box:
-            await box.run(["sh", "-c", f"setsid sh -c 'sleep 1000; :' {other} & :"])
+            beside = await box.popen(daemon(other), stdout=jail.PIPE)
+            await beside.stdout.readline()
             before = len(os.listdir("/proc/self/fd"))
             start = box.run if call == "run" else jail.aio.run
             task = asyncio.ensure_future(start(daemon(marker), on_stdout=lambda _: up.set()))
@@ -77,9 +78,10 @@ def test_cancelled_run(call, by, marker, eyes):
                         await task
             assert [] == eyes.survivors(inside)
             assert [] == eyes.named(marker)
-            assert 1 == len(eyes.named(other))
+            assert 2 == len(eyes.named(other))
             assert b"hi\n" == (await box.run(["echo", "hi"])).stdout
             assert before == len(os.listdir("/proc/self/fd"))
+            beside.close()
 
     run(main)
 

@@ -86,8 +86,7 @@ sys.stdin.read()
         (tmp_path / "source").write_text("x")
         uploaded = tried(box.upload, tmp_path / "source", name)
 
-    assert SPECIAL[name] == seen
-    assert SPECIAL[name][1] == uploaded
+    assert (*SPECIAL[name], SPECIAL[name][1]) == (*seen, uploaded)
 
 
 @pytest.mark.needs("userns")
@@ -101,10 +100,8 @@ def test_link(box, tmp_path):
 
     assert errno.ENOENT == tried(box.read_file, "secret")
     assert box.run(["cat", "passwd"]).stdout == box.read_file("passwd")
-    assert (errno.EROFS, errno.ELOOP) == (
-        tried(box.write_file, "passwd", ""),
-        tried(box.download, "passwd", tmp_path),
-    )
+    assert errno.EROFS == tried(box.write_file, "passwd", "")
+    assert errno.ELOOP == tried(box.download, "passwd", tmp_path)
 
 
 @pytest.mark.needs("userns")
@@ -188,10 +185,8 @@ def test_full_scratch():
     """
     with jail.Sandbox(scratch="1M") as box:
         box.write_file("/tmp/fits", b"x" * 500_000)
-        with pytest.raises(OSError) as caught:
-            box.write_file("/tmp/big", b"x" * 1_000_000)
 
-        assert errno.ENOSPC == caught.value.errno
+        assert errno.ENOSPC == tried(box.write_file, "/tmp/big", b"x" * 1_000_000)
         assert 500_000 == len(box.read_file("/tmp/fits"))
 
 

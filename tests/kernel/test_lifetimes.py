@@ -321,14 +321,13 @@ def test_without_a_sandbox(occupied, eyes):
     one = occupied(WITHOUT_JAIL, IN_THE_HOUSE)
     one.started.kill()
     left = one.inside()
-    for pidfd in one.pidfds.values():
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    pidfds = {pid: os.pidfd_open(pid) for pid in eyes.named(one.marker)}  # a daemon is below nobody
+    for pidfd in pidfds.values():
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     assert {kind: IN_THE_HOUSE[kind] for kind in sorted(IN_THE_HOUSE)} == left
-    assert [] == eyes.survivors(one.pidfds)
+    assert [[], []] == [eyes.survivors(pidfds), eyes.survivors(one.pidfds)]
+    assert {} == one.inside()
 
 
 def forked(one):

@@ -4,14 +4,12 @@
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 
 import jail
@@ -68,30 +66,16 @@ def execute(*cmd, stdin=b""):
     return run("exec", "one", "--", *cmd, stdin=stdin)
 
 
-def has_ended(pid, seconds):
-    """
-    Whether a process, which need not be a child, ends within this time.
-    """
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([pidfd], [], [], seconds)[0])
-    finally:
-        os.close(pidfd)
-
-
 def test_ps(box, tmp_path):
     """
     It lists each named sandbox with its harness and directory; as JSON also its policy and pids.
     """
     code, out, err = run("ps")
-    header, line = out.decode().splitlines()
+    header, line = map(str.split, out.decode().splitlines())
     (record,) = json.loads(run("ps", "--json")[1])
 
-    assert (0, b"", "NAME") == (code, err, header.split()[0])
-    assert ("one", str(os.getpid()), str(tmp_path / "work")) == tuple(line.split()[i] for i in (0, 1, -1))
+    assert (0, b"", "NAME") == (code, err, header[0])
+    assert ("one", str(os.getpid()), str(tmp_path / "work")) == (line[0], line[1], line[-1])
     assert ("one", os.getpid(), box.policy.to_toml()) == (
         record["name"],
         record["harness_pid"],
@@ -124,7 +108,6 @@ def test_inspect(box):
         (["exec", "--cwd", "/nowhere", "one", "--", "true"], 125),
         (["exec", "--env", "NO_EQUALS_SIGN", "one", "--", "true"], 125),
         (["exec", "two", "--", "true"], 125),
-        (["exec", "../one", "--", "true"], 125),
         (["exec", "one", "--", "echo", "x" * 100_000, "x" * 100_000], 125),
         (["inspect", "two"], 125),
         (["kill", "two"], 1),
@@ -186,8 +169,8 @@ def test_confined(box, tmp_path):
     code, out, err = execute("cat", tmp_path / "secret")
     assert (1, b"") == (code, out)
     assert b"No such file" in err
-    inside = execute("cat", "/proc/self/status")[1].decode()
-    fields = dict(line.split(":\t", 1) for line in inside.splitlines() if ":\t" in line)
+    status = execute("cat", "/proc/self/status")[1].decode()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
     assert ("1", "2", "0" * 16) == (fields["NoNewPrivs"], fields["Seccomp"], fields["CapEff"])
 
 
@@ -197,7 +180,7 @@ def test_killed_client(number, box, eyes):
     When the client ends, what it has started is gone within a second, daemons included; the sandbox lives.
     """
     marker = str(uuid.uuid4())
-    line = f"setsid sh -c 'sleep 1000; :' {marker} & echo up; sleep 1000; :"
+    line = f"setsid sh -c 'echo up; sleep 1000; :' {marker} & wait"
     with subprocess.Popen([*JAIL, "exec", "one", "--", "sh", "-c", line, marker], stdout=-1) as client:
         assert b"up\n" == client.stdout.readline()
         inside = eyes.pidfds_below(box._session.init.pid)
@@ -221,7 +204,7 @@ def test_twenty_at_once(box):
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_kill(stopped, harness):
+def test_kill(stopped, harness, eyes):
     """
     Kill ends a sandbox within a second, even while its harness is stopped; that is told when it tries again.
     """
@@ -233,17 +216,17 @@ def test_kill(stopped, harness):
     if stopped:
         other.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, other.process.pid, os.WSTOPPED | os.WNOWAIT)
-    inside = psutil.Process(init)
+    inside = {init: os.pidfd_open(init)}
     assert (0, b"", b"") == run("kill", "one")
 
-    assert not inside.is_running() or psutil.STATUS_ZOMBIE == inside.status() or has_ended(init, 1.0)
+    assert [] == eyes.survivors(inside)
     other.process.send_signal(signal.SIGCONT)
     other.process.stdin.write("\n")
     other.process.stdin.flush()
     assert "ended from outside" in other.await_line()
 
 
-def test_kill_from_inside(box):
+def test_kill_from_inside(box, eyes):
     """
     No signal that a program sends to pid 1 does anything, SIGTERM included; from outside it does.
     """
@@ -251,5 +234,7 @@ def test_kill_from_inside(box):
         execute("kill", f"-{number}", "1")
         box.run(["kill", f"-{number}", "1"])
         assert b"hi\n" == box.run(["echo", "hi"]).stdout
-    os.kill(box._session.init.pid, signal.SIGTERM)
-    assert has_ended(box._session.init.pid, 1.0)
+    init = box._session.init.pid
+    inside = {init: os.pidfd_open(init)}
+    os.kill(init, signal.SIGTERM)
+    assert [] == eyes.survivors(inside)

@@ -15,7 +15,7 @@ PYTHON = (sys.executable, "-I", "-S", "-c")
 #
 # A round is 20 sandboxes of each surface and 1000 programs in them for each: by 8 threads, of which several use
 # the same sandbox at once, and by as many tasks of asyncio. The kind of a program and all that it says follow
-# from its number. Five rounds are 10,000 programs in 200 sandboxes; three short ones before them warm up.
+# from its number. Five rounds are 10,000 programs in 200 sandboxes; three before them warm up, two of them short.
 SOAK = r"""
 import asyncio, collections, concurrent.futures, contextlib, errno, gc, json, os, signal, sys, tempfile
 import threading, time
@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 import jail, jail.aio
 
-WARM_UPS, ROUNDS, BOXES, EXECS, AT_ONCE = 3, 5, 20, 1000, 8
+ROUNDS, BOXES, EXECS, AT_ONCE = 5, 20, 1000, 8
 PATIENCE = 60.0
 kinds, wrong = collections.Counter(), []
 
@@ -151,30 +151,30 @@ measured = []
 with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
     barrier = threading.Barrier(AT_ONCE)
     list(pool.map(lambda _: barrier.wait(), range(AT_ONCE)))  # all of its threads
-    rounds = [range(100)] * WARM_UPS + [range(n * EXECS, (n + 1) * EXECS) for n in range(ROUNDS)]
-    for programs in rounds:
+    warm_up = [range(100), range(100), range(EXECS)]
+    for programs in warm_up + [range(n * EXECS, (n + 1) * EXECS) for n in range(ROUNDS)]:
         round_of_threads(pool, programs)
         asyncio.run(round_of_tasks(programs))
         measured.append(measure())
 print(json.dumps({"kinds": kinds, "wrong": wrong[:10], "measured": measured}))
 """
 
-# For each surface those of 5,000 numbers, and three times those of 100.
+# For each surface those of 5,000 numbers; and, to warm up, of 1,000 and twice of 100.
 KINDS = {
-    "run": 4558,
-    "popen": 4134,
-    "terminal": 530,
-    "signalled": 530,
-    "killed": 530,
-    "missing": 212,
-    "timed out": 106,
+    "run": 5332,
+    "popen": 4836,
+    "terminal": 620,
+    "signalled": 620,
+    "killed": 620,
+    "missing": 248,
+    "timed out": 124,
 }
 
 # What may be more after the last round than after the first that was no warm-up. Caches are full by then: plans
 # are kept of the last 64, and where there are no mounts every sandbox has another. Between are 8,000 programs in
 # 160 sandboxes: one object that is kept for each of either is more than the blocks that Python may have more, and
-# 260 bytes for each program, or 13 KiB for each sandbox, more than the memory. Seen: up to 60 blocks (what
-# is measured is some), and 0.3 to 0.7 MiB (what malloc(3) has not given back, in arenas of eight threads).
+# 260 bytes for each program, or 13 KiB for each sandbox, more than the memory. Seen, on a busy machine: 20 to 60
+# blocks (what is measured is some), and 0.3 to 0.7 MiB (what malloc(3) keeps, in arenas of eight threads).
 WARM_UPS = 3
 BLOCKS = 100
 RESIDENT_BYTES = 2 << 20

@@ -1,0 +1,116 @@
+"""
+A program's output as text, and made inert, wherever it goes. `jail.capture`, `jail.inert`
+"""
+
+import os
+import sys
+
+import pytest
+
+import jail
+from jail.loop import pump
+
+pytestmark = pytest.mark.needs("userns")
+
+PYTHON = (sys.executable, "-I", "-S", "-c")
+PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
+ESCAPES = r"\033]0;x\007é"
+INERT = "^[]0;x^Gé".encode()
+
+
+@pytest.fixture(autouse=True)
+def _idle_pump():
+    """
+    The pump's thread lets go of its descriptors before anybody counts them.
+    """
+    yield
+    if thread := pump.thread:
+        thread.join(PATIENCE)
+
+
+@pytest.fixture
+def box():
+    """
+    A live sandbox.
+    """
+    with jail.Sandbox() as box:
+        yield box
+
+
+@pytest.mark.parametrize(
+    ("written", "options", "expected"),
+    [
+        pytest.param(r"\303\251\n", {}, "é\n", id="utf_8"),
+        pytest.param(r"no newline", {}, "no newline", id="no_newline"),
+        pytest.param(r"a\r\nb\rc", {}, "a\r\nb\rc", id="line_ends_stay"),
+        pytest.param(r"a\377b\303", {}, "a\ufffdb\ufffd", id="invalid_and_cut"),
+        pytest.param(r"a\377", {"errors": "surrogateescape"}, "a\udcff", id="errors"),
+        pytest.param(r"a\377", {"errors": "backslashreplace"}, r"a\xff", id="escaped"),
+        pytest.param(r"\351", {"encoding": "latin-1"}, "é", id="encoding"),
+    ],
+)
+def test_text(written, options, expected, box):
+    """
+    With text=True output is text by the codec and error handler that were asked for; bytes stay bytes.
+    """
+    raw = box.run(["printf", written])
+    pieces = []
+    box.run(["printf", written], text=True, on_stdout=pieces.append, **options)
+
+    assert expected == box.run(["printf", written], text=True, **options).stdout
+    assert expected == box.popen(["printf", written], text=True, **options).communicate()[0]
+    assert expected == "".join(pieces)
+    assert options or expected == raw.stdout.text
+
+
+def test_text_that_cannot_be_read(box):
+    """
+    The strict error handler raises, as with subprocess; the program has run.
+    """
+    with pytest.raises(UnicodeDecodeError):
+        box.run(["printf", r"\377"], text=True, errors="strict")
+
+
+def test_text_pieces(box):
+    """
+    No piece of text ends within a character, wherever the bytes were cut.
+    """
+    written = "x" + "€😀" * 30_000
+    code = "import os; data = ('x' + '€😀' * 30_000).encode()\nwhile data: data = data[os.write(1, data) :]"
+    pieces = []
+    result = box.run([*PYTHON, code], text=True, on_stdout=pieces.append)
+
+    assert (0, "", True) == (result.exit_code, result.stdout, written == "".join(pieces))
+    assert len(pieces) > 1
+
+
+def arrived(box, kind, **fields):
+    """
+    What comes of control characters on their way to somewhere.
+    """
+    cmd = ["printf", ESCAPES]
+    if kind == "kept":
+        return box.run(cmd, **fields).stdout
+    if kind == "popen":
+        return box.popen(cmd, **fields).communicate()[0]
+    if kind == "PIPE":
+        with box.popen(cmd, stdout=jail.PIPE, **fields) as process:
+            return process.stdout.read()
+    if kind == "function":
+        pieces = []
+        box.run(cmd, on_stdout=pieces.append, **fields)
+        return b"".join(pieces)
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as file:
+        box.run(cmd, stdout=write_end, **fields)
+        os.close(write_end)
+        return file.read()
+
+
+@pytest.mark.parametrize("kind", ["kept", "popen", "PIPE", "function", "pipe of the caller"])
+def test_inert(kind, box):
+    """
+    With inert_output control characters are made visible wherever the output goes; otherwise they are kept.
+    """
+    assert INERT.replace(b"^[", b"\x1b").replace(b"^G", b"\a") == arrived(box, kind)
+    assert INERT == arrived(box, kind, inert_output=True)
