@@ -169,6 +169,7 @@ struct jail_slot *reap_slot(struct jail_slots *slots);
 int reap_children(struct jail_slots *slots);
 void reap_signal(const struct jail_state *state, const struct jail_slots *slots, uint32_t id,
 		 const struct jail_signal *signal, char *work);
+#define FILE_NS 20000000 /* a call on a file that takes longer is held up */
 uint64_t deadline_next(const struct jail_slots *slots);
 void deadline_pass(const struct jail_state *state, struct jail_slots *slots, char *work);
 void reap_everything(const struct jail_state *state);

@@ -121,6 +121,7 @@ static int parse_file(const struct jail_request *request, struct jail_slot *ret_
 		return (int)(long)memory;
 	__builtin_memcpy(memory, request->bytes, request->len);
 	ret_slot->file = (const void *)memory;
+	ret_slot->deadline_ns = monotonic_ns() + FILE_NS;
 	ret_slot->directory = memory + sizeof(*file);
 	return 0;
 }

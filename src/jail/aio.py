@@ -87,6 +87,9 @@ class Process(Program):
         await self.wait(timeout)
         return self.output()
 
+    def _held(self, stream: Reader) -> bytes:
+        return stream.held()
+
     async def settle(self) -> None:
         """
         Wait until what the end of its sandbox means for it is known here. See `jail.Process.settle`.
@@ -294,7 +297,7 @@ async def _close(session: Session) -> None:
     """
     if not session.is_closed and session.init.pidfd >= 0:
         session.hang_up()
-        await asyncio.shield(until_ready(session.init.pidfd))
+        await until_ready(session.init.pidfd)
     session.close()
 
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from .doctor import diagnose
 from .errors import JailError, PolicyError, SetupError
 from .explain import render_guarantees, render_plan, render_plan_json
-from .live import INTERACTIVE_HELP, SHELL, add_commands, run_at_terminal, write_all
+from .live import INTERACTIVE_HELP, SHELL, add_commands, parse_variable, run_at_terminal, write_all
 from .policy import Policy
 from .probe import probe
 from .profile import list_profiles, load_policy
@@ -175,7 +175,7 @@ def _policy(args: argparse.Namespace) -> Policy:
         if name in fields:
             fields[name] = _count(name, fields[name])
     if "env" in fields:
-        fields["env"] = dict(_variable(text) for text in fields["env"])
+        fields["env"] = dict(parse_variable(text) for text in fields["env"])
     return base.extend(**fields)
 
 
@@ -184,13 +184,6 @@ def _count(name: str, text: str) -> int:
         return int(text)
     except ValueError:
         raise PolicyError(f"{text!r} is not a whole number", key=name) from None
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise PolicyError(f"{text!r} is not NAME=VALUE; to pass one on there is --pass-env", key="env")
-    return name, value
 
 
 def _run(args: argparse.Namespace) -> int:

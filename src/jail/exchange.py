@@ -154,21 +154,27 @@ class Exchange:
         if self.on_end:
             self.on_end()
 
-    def adopt(self, fd: int, name: str) -> None:
+    def adopt(self, fd: int, name: str, held: bytes) -> None:
         """
         Read to its end, and keep, what the caller has asked for with `PIPE` and reads no more. Takes `fd`.
 
         Args:
             fd: a copy of the caller's descriptor.
             name: "stdout" or "stderr".
+            held: what was read from it already.
         """
         with self._lock:
-            self.streams.adopt(fd, name)
+            self.streams.adopt(fd, name, held)
             if self.is_over:
                 self.streams.drain()
                 self.streams.close()
             elif self._watcher:
                 self._watcher.watch(fd, READ, self._reading(fd))
+
+    def __del__(self) -> None:
+        if not getattr(self, "is_over", True):  # its loop is gone
+            self._status.close()
+            self.streams.release()
 
     def adopt_input(self, fd: int, data: bytes) -> None:
         """

@@ -169,13 +169,17 @@ class Files:
             path: as seen inside. A link is removed, and not what it leads to.
             recursive: remove a directory with all that is in it.
         """
-        try:
-            self._call(FileCall.UNLINK, path)
-        except IsADirectoryError:
-            if recursive:
-                for entry in self.list(path):
-                    self.remove(os.path.join(os.fspath(path), entry.name), recursive=True)
-            self._call(FileCall.UNLINK, path, _AT_REMOVEDIR)
+        waiting, emptied = [os.fspath(path)], []
+        while waiting:
+            one = waiting.pop()
+            try:
+                self._call(FileCall.UNLINK, one)
+            except IsADirectoryError:
+                emptied.append(one)
+                if recursive:
+                    waiting += [os.path.join(one, entry.name) for entry in self.list(one)]
+        for one in reversed(emptied):
+            self._call(FileCall.UNLINK, one, _AT_REMOVEDIR)
 
     def upload(self, source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
         """

@@ -5,6 +5,7 @@ The commands that are about live sandboxes: at a terminal, and by name.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .command import PIPE
-from .errors import JailError
+from .errors import JailError, PolicyError
 from .loop import READ, Loop
 from .policy import Policy
 from .registry import Record, connect, end, find, records
@@ -25,7 +26,7 @@ from .remote import ask, receive
 from .sandbox import Sandbox
 from .terminal import Terminal
 
-__all__ = ["INTERACTIVE_HELP", "SHELL", "add_commands", "run_at_terminal", "write_all"]
+__all__ = ["INTERACTIVE_HELP", "SHELL", "add_commands", "parse_variable", "run_at_terminal", "write_all"]
 
 _CHUNK_BYTES = 65536
 INTERACTIVE_HELP = "for hands that are used to docker: standard input is passed on anyway"
@@ -172,7 +173,7 @@ def _kill(args: argparse.Namespace) -> int:
 
 
 def _exec(args: argparse.Namespace) -> int:
-    request: dict[str, Any] = {"cmd": args.cmd, "env": dict(text.partition("=")[::2] for text in args.env)}
+    request: dict[str, Any] = {"cmd": args.cmd, "env": dict(map(parse_variable, args.env))}
     for key in ("cwd", "timeout"):
         if getattr(args, key) is not None:
             request[key] = getattr(args, key)
@@ -199,12 +200,13 @@ def _exec_with_pipes(connection: socket.socket, request: Mapping[str, Any]) -> i
     """
     Our standard output and error are written here, and not by the harness: they may be slow.
     """
-    loop, answers = Loop(), []
+    loop, answers, sources = Loop(), [], {}
     with ExitStack() as closing:
         theirs = [_input(closing)]
         for target in (1, 2):
             source, end_of_theirs = os.pipe2(os.O_CLOEXEC)
             closing.callback(os.close, source)
+            sources[source] = target
             theirs.append(end_of_theirs)
             loop.watch(source, READ, _copying(loop, source, target))
         try:
@@ -214,8 +216,8 @@ def _exec_with_pipes(connection: socket.socket, request: Mapping[str, Any]) -> i
                 os.close(fd)
         loop.watch(connection.fileno(), READ, lambda: answers.append(receive(connection)[0]))
         loop.run_until(lambda: any("exit_code" in answer for answer in answers))
-        loop.unwatch(connection.fileno())
-        loop.run_until(lambda: False, deadline=time.monotonic())
+        for source, target in sources.items():
+            _drain(source, target)
     return _exit_code(answers[-1])
 
 
@@ -240,6 +242,31 @@ def _copying(loop: Loop, source: int, target: int) -> Any:  # noqa: ANN401 - a f
             loop.unwatch(source)
 
     return copy
+
+
+def _drain(source: int, target: int) -> None:
+    """
+    Copy what is left in a pipe, and no more than fits into it: others may hold it open, and write on.
+    """
+    os.set_blocking(source, False)
+    left = fcntl.fcntl(source, fcntl.F_GETPIPE_SZ)
+    with suppress(BlockingIOError):
+        while left > 0 and (piece := os.read(source, _CHUNK_BYTES)):
+            write_all(target, piece)
+            left -= len(piece)
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """
+    A variable from ``NAME=VALUE``.
+
+    Raises:
+        PolicyError: it has no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise PolicyError(f"{text!r} is not NAME=VALUE; to pass one on there is --pass-env", key="env")
+    return name, value
 
 
 def write_all(fd: int, piece: bytes) -> None:

@@ -43,29 +43,30 @@ class OnLoop:
             self._loop.remove_writer(fd)
 
 
-async def until_ready(fd: int, *, to_write: bool = False) -> None:
+async def until_ready(fd: int) -> None:
     """
-    Wait until a descriptor can be read, or written. Its owner sees to it that nobody else waits for it.
+    Wait until a descriptor can be read. A copy of it is waited for: on one, others may wait as well.
     """
     loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    watch, unwatch = (
-        (loop.add_writer, loop.remove_writer) if to_write else (loop.add_reader, loop.remove_reader)
-    )
-    watch(fd, ready.set)
+    copy, ready = os.dup(fd), asyncio.Event()
+    loop.add_reader(copy, ready.set)
     try:
         await ready.wait()
     finally:
-        unwatch(fd)
+        loop.remove_reader(copy)
+        os.close(copy)
 
 
 class _End:
     """
-    Our end of a stream, closed when it is collected at the latest.
+    Our end of a stream, closed when it is collected at the latest. One task at a time uses it, the others wait.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._ready = asyncio.Event()
         os.set_blocking(fd, False)
 
     def fileno(self) -> int:
@@ -83,14 +84,36 @@ class _End:
 
     def close(self) -> None:
         """
-        Close it: the end of file to a program that reads it, SIGPIPE to one that writes.
+        Close it: the end of file to a program that reads it, SIGPIPE to one that writes. Whoever waits for it gets
+        ValueError.
         """
         if self._fd >= 0:
+            self._unwatch()
             os.close(self._fd)
             self._fd = -1
+            self._ready.set()
 
     def __del__(self) -> None:
-        self.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def _refuse_closed(self) -> None:
+        if self._fd < 0:
+            raise ValueError("I/O operation on closed stream")
+
+    async def _until_ready(self, *, to_write: bool) -> None:
+        self._ready.clear()
+        (self._loop.add_writer if to_write else self._loop.add_reader)(self._fd, self._ready.set)
+        try:
+            await self._ready.wait()
+        finally:
+            self._unwatch()
+        self._refuse_closed()
+
+    def _unwatch(self) -> None:
+        if self._fd >= 0 and not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
 
 
 class Reader(_End):
@@ -104,6 +127,7 @@ class Reader(_End):
 
     def __init__(self, fd: int, decode: tuple[str, str] | None) -> None:
         super().__init__(fd)
+        self._decode = decode
         self._decoder = codecs.getincrementaldecoder(decode[0])(decode[1]) if decode else None
         self._empty: Any = "" if decode else b""
         self._newline: Any = "\n" if decode else b"\n"
@@ -118,7 +142,7 @@ class Reader(_End):
             try:
                 piece = os.read(self._fd, _CHUNK_BYTES)
             except BlockingIOError:
-                await until_ready(self._fd)
+                await self._until_ready(to_write=False)
                 continue
             except OSError:  # EIO: nobody has the terminal's other end open; pty(7)
                 piece = b""
@@ -136,19 +160,32 @@ class Reader(_End):
         At most `n` bytes or characters, as soon as there are any; all of them, to the end, by default. Empty at
         the end.
         """
-        while not self._is_at_end and (n < 0 or not self._held):
-            await self._fill()
-        return self._take(len(self._held) if n < 0 else n)
+        self._refuse_closed()
+        async with self._turn:
+            while not self._is_at_end and (n < 0 or not self._held):
+                await self._fill()
+            return self._take(len(self._held) if n < 0 else n)
 
     async def readline(self) -> Any:  # noqa: ANN401 - bytes, or text
         """
         The next line with its newline; the last may have none. Empty at the end.
         """
+        self._refuse_closed()
         searched = 0
-        while (found := self._held.find(self._newline, searched)) < 0 and not self._is_at_end:
-            searched = len(self._held)
-            await self._fill()
-        return self._take(found + 1 if found >= 0 else len(self._held))
+        async with self._turn:
+            while (found := self._held.find(self._newline, searched)) < 0 and not self._is_at_end:
+                searched = len(self._held)
+                await self._fill()
+            return self._take(found + 1 if found >= 0 else len(self._held))
+
+    def held(self) -> bytes:
+        """
+        What was read from the program and not yet given out.
+        """
+        held: Any = self._held
+        if self._decode and self._decoder:
+            held = held.encode(*self._decode) + self._decoder.getstate()[0]
+        return bytes(held)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         while line := await self.readline():
@@ -175,9 +212,11 @@ class Writer(_End):
         Raises:
             BrokenPipeError: it reads no more.
         """
+        self._refuse_closed()
         left = memoryview(data.encode(*(self._decode or ("utf-8",))) if isinstance(data, str) else data)
-        while left:
-            try:
-                left = left[os.write(self._fd, left) :]
-            except BlockingIOError:
-                await until_ready(self._fd, to_write=True)
+        async with self._turn:
+            while left:
+                try:
+                    left = left[os.write(self._fd, left) :]
+                except BlockingIOError:
+                    await self._until_ready(to_write=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import threading
 from contextlib import suppress
 from types import TracebackType
@@ -101,6 +102,8 @@ class Process(Program):
 
         Args:
             input: for standard input, where that is `PIPE`; it is closed after it.
+                With ``text=True`` and lines read before, what was decoded ahead of them is lost, as in
+                ``subprocess``.
             timeout: seconds; it goes on after them, and this can be called again.
 
         Returns:
@@ -112,6 +115,12 @@ class Process(Program):
         self._adopt(input)
         self.wait(timeout)
         return self.output()
+
+    def _held(self, stream: Any) -> bytes:  # noqa: ANN401 - as io has it
+        if self._execution.what.decode is not None:
+            stream = stream.buffer
+        os.set_blocking(stream.fileno(), False)  # or peek would wait
+        return bytes(stream.peek())
 
     def settle(self) -> None:
         """

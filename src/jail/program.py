@@ -107,6 +107,12 @@ class Program:
             raise JailError(f"{self._execution.name}: nobody knows how it ended")
         return code
 
+    def _held(self, stream: Any) -> bytes:  # noqa: ANN401 - as the surface has it
+        """
+        What was read from the program, and not by the caller.
+        """
+        raise NotImplementedError
+
     def _adopt(self, data: bytes | str | None) -> None:
         """
         Have this written, and the streams that the caller reads no more read to their ends, and kept.
@@ -119,7 +125,7 @@ class Program:
         for name in ("stdout", "stderr"):
             stream = getattr(self, name)
             if stream is not None and not stream.closed:
-                self._exchange.adopt(os.dup(stream.fileno()), name)
+                self._exchange.adopt(os.dup(stream.fileno()), name, self._held(stream))
                 stream.close()
 
     def signal(self, number: int, scope: Literal["process", "group", "tree"] = "process") -> None:

@@ -16,7 +16,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,27 +63,29 @@ class Registration:
 
     Raises:
         PolicyError: the name is no name, or taken.
+        JailError: there is no directory for it.
     """
 
     def __init__(self, record: Record) -> None:
         self._name = _checked(record.name)
-        with _directory() as directory:
+        with _directory() as directory, ExitStack() as on_failure:
             self._fd = _take(directory, record.name)
-            try:
-                os.write(self._fd, json.dumps(asdict(record)).encode())
-                self.listener = _listen(directory, record.name)
-            except BaseException:
-                os.close(self._fd)
-                raise
+            on_failure.callback(os.close, self._fd)
+            os.write(self._fd, json.dumps(asdict(record)).encode())
+            self.listener = _listen(directory, record.name)
+            self._directory = os.dup(directory)  # where it was taken, wherever names are by then
+            on_failure.pop_all()
         forget_in_child(self)
 
     def close(self) -> None:
         """
-        Give the name back.
+        Give the name back, unless it was taken away: the sandbox was dead already.
         """
         if self._fd >= 0:
-            with _directory() as directory:
-                _remove(directory, self._name)
+            fcntl.flock(self._directory, fcntl.LOCK_EX)
+            if os.fstat(self._fd).st_nlink:
+                _remove(self._directory, self._name)
+            fcntl.flock(self._directory, fcntl.LOCK_UN)
             self.forget()
 
     def forget(self) -> None:
@@ -92,6 +94,7 @@ class Registration:
         """
         if self._fd >= 0:
             os.close(self._fd)
+            os.close(self._directory)
             self._fd = -1
             self.listener.close()
 
@@ -157,13 +160,15 @@ def end(record: Record) -> None:
 
 def started(pid: int) -> int | None:
     """
-    When a process was started, in clock ticks since boot; None when there is none. Source: proc_pid_stat(5).
+    When a process was started, in clock ticks since boot; None when there is none, or only what is left of one
+    until its parent waits. Source: proc_pid_stat(5).
     """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
+            state, *fields = file.read().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    return None if state in "ZX" else int(fields[18])
 
 
 def _checked(name: str) -> str:
@@ -185,7 +190,8 @@ def _place(environment: Mapping[str, str]) -> str:
 @contextmanager
 def _directory() -> Iterator[int]:
     """
-    The directory of the records, nobody else's.
+    The directory of the records, nobody else's, and locked meanwhile: who takes a name, sweeps one or lists them
+    has it alone.
 
     Raises:
         JailError: it is, or cannot be made.
@@ -201,8 +207,10 @@ def _directory() -> Iterator[int]:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
             raise JailError(f"{path} is open to others. JAIL_RUNTIME_DIR can name another directory")
+        fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
     finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a copy of it may stay open
         os.close(fd)
 
 
@@ -214,18 +222,12 @@ def _take(directory: int, name: str) -> int:
     """
     A locked, empty record.
     """
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(f"{name}.json", flags, 0o600, dir_fd=directory)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise PolicyError(f"a sandbox named {name!r} is running", key="name") from None
-        if os.fstat(fd).st_nlink:  # or it was swept before it was locked
-            os.truncate(fd, 0)
-            return fd
-        os.close(fd)
+    if _read(directory, name) is not None:
+        raise PolicyError(f"a sandbox named {name!r} is running", key="name")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(f"{name}.json", flags, 0o600, dir_fd=directory)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
 
 
 def _listen(directory: int, name: str) -> socket.socket:
@@ -245,7 +247,8 @@ def _remove(directory: int, name: str) -> None:
 
 def _read(directory: int, name: str) -> Record | None:
     """
-    A live record; None where there is none, or none any more.
+    A live record; None where there is none, or none any more: then it is swept. One lives as long as its harness
+    has it locked, and its `jail-init` is there: a copy of the harness that somebody has forked has the lock, too.
     """
     try:
         fd = os.open(f"{name}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -254,20 +257,21 @@ def _read(directory: int, name: str) -> Record | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _parse(os.read(fd, 1 << 20))
-    else:
-        if os.fstat(fd).st_nlink:
-            _remove(directory, name)
-        return None
+        record = _parse(os.read(fd, 1 << 20))
+        if record and started(record.init_pid) == record.init_started:
+            return record
     finally:
         os.close(fd)
+    _remove(directory, name)
+    return None
 
 
 def _parse(text: bytes) -> Record | None:
     """
-    A record; None while its harness is about to write it.
+    A record; None where that is none.
     """
-    if not text:
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        return Record(**fields)
+    except (ValueError, TypeError):
         return None
-    fields: dict[str, Any] = json.loads(text)
-    return Record(**fields)

@@ -101,13 +101,21 @@ def register(session: Session, name: str) -> None:
     session.at_end.callback(registration.close)
     listener = registration.listener
     held = weakref.ref(session)
+    visitors: weakref.WeakSet[_Visitor] = weakref.WeakSet()
 
     def accept() -> None:
         with suppress(OSError):
             connection, _ = listener.accept()
-            _Visitor(held, connection).attend()
+            visitor = _Visitor(held, connection)
+            visitors.add(visitor)
+            visitor.attend()
+
+    def show_out() -> None:
+        for visitor in list(visitors):
+            visitor.leave()
 
     pump.watch(listener.fileno(), READ, accept)
+    session.at_end.callback(show_out)
     session.at_end.callback(pump.unwatch, listener.fileno())
 
 
@@ -139,14 +147,14 @@ class _Visitor:
         try:
             packet, fds, _, _ = socket.recv_fds(self._connection, _PACKET_BYTES, 3, socket.MSG_CMSG_CLOEXEC)
             if not packet or self._exchange is not None:
-                self._leave()
+                self.leave()
             else:
                 self._carry_out(json.loads(packet), fds)
         except BlockingIOError:
             pass
         except Exception as exc:  # noqa: BLE001 - whatever a request makes go wrong is its maker's to know
             self._answer({"error": _error(exc)})
-            self._leave()
+            self.leave()
         finally:
             for fd in fds:
                 os.close(fd)
@@ -157,7 +165,7 @@ class _Visitor:
             raise JailError("the sandbox has ended")
         if request.pop("inspect", None):
             self._answer({"guarantees": [asdict(guarantee) for guarantee in session.plan.guarantees]})
-            self._leave()
+            self.leave()
             return
         cmd = request.pop("cmd")
         streams = (
@@ -189,13 +197,13 @@ class _Visitor:
             self._answer({"error": _error(exchange.error)})
         elif outcome is not None:
             self._answer({"exit_code": outcome.exit_code, "outcome": str(outcome)})
-        self._leave()
+        self.leave()
 
     def _answer(self, answer: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         with suppress(OSError):  # it has hung up
             socket.send_fds(self._connection, [json.dumps(answer).encode()], fds)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """
         Hang up, and end what it has started.
         """

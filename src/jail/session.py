@@ -8,9 +8,11 @@ import dataclasses
 import functools
 import itertools
 import os
+import select
+import signal
 import socket
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -36,9 +38,12 @@ from .tighten import (
     tighter_policy,
 )
 from .view import View
-from .wire import EventKind, FileCall, RequestKind, encode_file
+from .wire import EventKind, FileCall, RequestKind, Scope, encode_file, encode_signal
 
 __all__ = ["Session", "make_plan"]
+
+# How long a file may take to be opened.
+_ANSWER_SECONDS = 15.0
 
 
 @functools.lru_cache(maxsize=32)
@@ -48,15 +53,15 @@ def _filter(variant: str, arch: str, allow: tuple[str, ...], deny: tuple[str, ..
     return load_filter(variant, arch)
 
 
-@functools.lru_cache(maxsize=64)
 def _plan(policy: Policy, view: View) -> Plan:
-    """
-    The plan on this host. `compile_plan` is pure, so the same view means the same plan.
-    """
     host = probe()
     variant = choose_filter(policy, host)
     code = _filter(variant, host.arch, policy.allow_syscalls, policy.deny_syscalls)
     return compile_plan(policy, host, view, code)
+
+
+# `compile_plan` is pure, so the same view means the same plan.
+_cached_plan = functools.lru_cache(maxsize=64)(_plan)
 
 
 def make_plan(policy: Policy, *, scratch: str | None = None) -> tuple[Plan, View]:
@@ -73,9 +78,10 @@ def make_plan(policy: Policy, *, scratch: str | None = None) -> tuple[Plan, View
     """
     host = probe()
     view = resolve(policy, host, siblings=choose_tier(host) is Tier.LANDLOCK)
-    if scratch is not None:
+    if scratch is not None:  # a directory that no other sandbox has
         view = dataclasses.replace(view, scratch=scratch)
-    return _plan(policy, view), view
+        return _plan(policy, view), view
+    return _cached_plan(policy, view), view
 
 
 def _tighten(policy: Policy, view: View, fields: Mapping[str, Any]) -> Tightening:
@@ -212,13 +218,12 @@ class Session:
             JailError: the sandbox is closed, or was killed from outside.
         """
         body = encode_file(call, os.fsencode(path), flags=flags, mode=mode)
+        exec_id = self.next_id()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                try:
-                    self.init.request(RequestKind.FILE, self.next_id(), body, [theirs.fileno()])
-                except (BrokenPipeError, ConnectionResetError):
-                    raise self.init.gone() from None
+                self._send(RequestKind.FILE, exec_id, body, [theirs.fileno()])
+            self._await_answer(ours, exec_id, path)
             event, fds = receive_event_fds(ours, 1)
         if event is None:
             raise self.init.gone()
@@ -231,6 +236,22 @@ class Session:
         if event.kind is EventKind.FILE and event.err:
             raise OSError(event.err, os.strerror(event.err), path)
         raise JailError(f"{path}: it was killed before it could be opened")
+
+    def _send(self, kind: RequestKind, exec_id: int, body: bytes, fds: Sequence[int] = ()) -> None:
+        try:
+            self.init.request(kind, exec_id, body, fds)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self.init.gone() from None
+
+    def _await_answer(self, ours: socket.socket, exec_id: int, path: str) -> None:
+        """
+        Wait for the process that opens a file; it is killed when it takes too long.
+        """
+        poll = select.poll()
+        poll.register(ours, select.POLLIN)
+        if not poll.poll(_ANSWER_SECONDS * 1000):
+            self._send(RequestKind.SIGNAL, exec_id, encode_signal(signal.SIGKILL, Scope.TREE))
+            raise JailError(f"{path}: it could not be opened within {_ANSWER_SECONDS:g} seconds")
 
     def refuse_in_child(self) -> None:
         """

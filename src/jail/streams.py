@@ -163,11 +163,15 @@ class Streams:
                 while left > 0 and (taken := self.read(fd)):
                     left -= taken
 
-    def adopt(self, fd: int, name: str) -> None:
+    def adopt(self, fd: int, name: str, held: bytes) -> None:
         """
-        Read and keep what the caller reads no more. Takes `fd`.
+        Read and keep what the caller reads no more, from what is `held` already on. Takes `fd`.
         """
-        self.readers[fd] = getattr(self._execution, name)
+        channel: Channel = getattr(self._execution, name)
+        if held:
+            channel.take(held)
+        os.set_blocking(fd, False)
+        self.readers[fd] = channel
         self._closing.callback(os.close, fd)
 
     def take_input(self, fd: int, data: bytes) -> bool:
@@ -215,13 +219,19 @@ class Streams:
             os.close(self.feeding)
             self.feeding = -1
 
-    def close(self) -> None:
+    def release(self) -> None:
         """
-        Close what is ours, and tell the channels that nothing more comes.
+        Close what is ours.
         """
         self._terminal = -1
         self.readers = {}
         self._closing.close()
+
+    def close(self) -> None:
+        """
+        Close what is ours, and tell the channels that nothing more comes.
+        """
+        self.release()
         self._execution.stdout.finish()
         self._execution.stderr.finish()
 

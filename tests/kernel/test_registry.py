@@ -4,8 +4,10 @@ Sandboxes that have a name: who has it, for how long, and where that is written 
 
 import gc
 import os
+import select
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -52,6 +54,16 @@ def names():
     The names that are taken.
     """
     return [record.name for record in records()]
+
+
+def names_left(seconds=5):
+    """
+    The names that are still there after this time: the end of a harness is learnt by its sandbox, and then seen.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := names()) and time.monotonic() < deadline:
+        select.select([], [], [], 0.01)
+    return left
 
 
 def test_record(tmp_path):
@@ -189,7 +201,7 @@ def test_forked_child(fork, harness):
     second = harness(source, str(read_end), pass_fds=[read_end])
     assert ["up", "forked"] == [second.await_line(), second.await_line()]
     second.kill()
-    left = names()
+    left = names_left()
     os.write(write_end, b"x")
     os.close(write_end)
     os.close(read_end)
