@@ -187,9 +187,14 @@ def _count(name: str, text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.tty:
-        return run_at_terminal(args, _policy(args))
-    result = run(
+    result = run_at_terminal(args, _policy(args)) if args.tty else _run_with_streams(args)
+    if args.json is not None:
+        _write_json(args.json, result)
+    return result.exit_code
+
+
+def _run_with_streams(args: argparse.Namespace) -> Result[Any]:
+    return run(
         args.cmd,
         policy=_policy(args),
         name=args.name,
@@ -199,9 +204,6 @@ def _run(args: argparse.Namespace) -> int:
         on_stdout=lambda piece: write_all(1, piece),
         on_stderr=lambda piece: write_all(2, piece),
     )
-    if args.json is not None:
-        _write_json(args.json, result)
-    return result.exit_code
 
 
 def _stdin() -> int | None:

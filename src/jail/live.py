@@ -23,6 +23,7 @@ from .policy import Policy
 from .registry import Record, connect, end, find, records
 from .relay import Size
 from .remote import ask, receive
+from .result import Result
 from .sandbox import Sandbox
 from .terminal import Terminal
 
@@ -66,9 +67,9 @@ def add_commands(commands: Any) -> None:  # noqa: ANN401 - argparse does not nam
     execute.set_defaults(command=_exec)
 
 
-def run_at_terminal(args: argparse.Namespace, policy: Policy) -> int:
+def run_at_terminal(args: argparse.Namespace, policy: Policy) -> Result[Any]:
     """
-    Run a program at a terminal of its own, which is shown at ours. Gives the exit code.
+    Run a program at a terminal of its own, which is shown at ours.
 
     Args:
         args: with ``cmd``, ``cwd``, ``name`` and ``inert_output``.
@@ -90,7 +91,7 @@ def run_at_terminal(args: argparse.Namespace, policy: Policy) -> int:
         with Terminal() as terminal, _end_of(process.host_pid) as ended:
             terminal.relay(process.stdout.fileno(), ended, inert=args.inert_output)
         _give_time(process)
-        return process.wait()
+        return process.result()
 
 
 def _give_time(process: Any) -> None:  # noqa: ANN401 - a Process
