@@ -114,6 +114,7 @@ static int shepherd(void *arg)
 		announce(slot, &event, master);
 	else
 		control_send(slot->status, &event);
+	close_fdp(&(int){ take_fd(&master) }); /* the harness's, who hangs up by closing it */
 	if (r == 0)
 		watch(slot);
 	else

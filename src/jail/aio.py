@@ -52,6 +52,8 @@ class Process(Program):
         super().__init__(session, exchange)
         decode = exchange.execution.what.decode
         self.stdin = Writer(exchange.streams.stdin, decode) if exchange.streams.stdin >= 0 else None
+        if self.stdin:
+            self.stdin.is_typed = exchange.execution.what.size is not None
         self.stdout = Reader(exchange.streams.stdout, decode) if exchange.streams.stdout >= 0 else None
         self.stderr = Reader(exchange.streams.stderr, decode) if exchange.streams.stderr >= 0 else None
         self._ended = asyncio.Event()
@@ -86,6 +88,14 @@ class Process(Program):
         self._adopt(input)
         await self.wait(timeout)
         return self.output()
+
+    def _last_typed(self) -> bytes:
+        return self.stdin.last if self.stdin else b"\n"
+
+    def _give_up_input(self) -> None:
+        if self.stdin:
+            self.stdin.is_typed = False
+            self.stdin.close()
 
     def _held(self, stream: Reader) -> bytes:
         return stream.held()

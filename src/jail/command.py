@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict
 
@@ -52,14 +52,16 @@ class StreamFields(TypedDict, total=False):
         harness: through a descriptor of it a program could change its mode and times.
     stdout, stderr: None to have it kept, within `output_limit`; `PIPE` to read it from the `Process`;
         `DEVNULL`; a descriptor or a file. `STDOUT` for standard error: where standard output goes. Regular
-        files and terminals are written by the harness, and never handed to the program.
+        files and terminals are written by the harness, and never handed to the program: while a terminal is held
+        (Ctrl-S), so is everything in the background, as by a function that does not return.
     cwd: where it starts, as seen inside; the workspace by default, or the home.
     encoding, errors: of text, with ``text=True``. A line's end stays as it is.
     output_limit: bytes kept of each stream; 64 MiB by default. Half of them are the beginning, half the end.
     on_stdout, on_stderr: called with each piece as it comes, which is then not kept.
     inert_output: show control characters as ``^[`` and its like, so that what is printed cannot act on the
-        terminal that it is printed to.
-    pty: give it a terminal of its own; what it writes is all `stdout`.
+        terminal that it is printed to. For what is kept, or given to a function.
+    pty: give it a terminal of its own; what it writes is all `stdout`, which is kept, `PIPE`, `DEVNULL` or a regular
+        file. The end of its input is Ctrl-D.
     size: rows and columns of that; 24 and 80 by default.
     """
 
@@ -69,8 +71,8 @@ class StreamFields(TypedDict, total=False):
     stdout: int | SupportsFileno | None
     stderr: int | SupportsFileno | None
     cwd: str | os.PathLike[str] | None
-    encoding: str
-    errors: str
+    encoding: str | None
+    errors: str | None
     output_limit: int | str | None
     on_stdout: Callable[[Any], object] | None
     on_stderr: Callable[[Any], object] | None
@@ -219,8 +221,8 @@ def parse_exec(
     if unknown is not None:
         raise TypeError(f"run() and popen() take no keyword {unknown!r}")
     get = fields.get
-    decode = _codec(get("encoding", "utf-8"), get("errors", "replace")) if text else None
-    _refuse_contradictions(fields)
+    decode = _codec(get("encoding"), get("errors")) if text else None
+    _refuse_contradictions(fields, background=background)
     timeout, grace = get("timeout"), get("grace")
     limit = get("output_limit")
     cwd = get("cwd")
@@ -234,12 +236,12 @@ def parse_exec(
         stdin=_descriptor(get("stdin"), "stdin"),
         stdout=_descriptor(get("stdout"), "stdout"),
         stderr=_descriptor(get("stderr"), "stderr"),
-        on_stdout=get("on_stdout"),
-        on_stderr=get("on_stderr"),
+        on_stdout=_sink(get("on_stdout"), "on_stdout"),
+        on_stderr=_sink(get("on_stderr"), "on_stderr"),
         decode=decode,
         output_limit=_OUTPUT_LIMIT_BYTES if limit is None else _limit(limit),
         inert=get("inert_output", False),
-        size=_size(get("size", _SIZE)) if get("pty") else None,
+        size=_size(get("size") or _SIZE) if get("pty") else None,
         ops=defaults["ops"],
         guarantees=defaults["guarantees"],
         background=background,
@@ -247,30 +249,56 @@ def parse_exec(
     )
 
 
-def _refuse_contradictions(fields: Mapping[str, Any]) -> None:
+def _refuse_contradictions(fields: Mapping[str, Any], *, background: bool) -> None:
     excluding = [("input", "stdin"), ("on_stdout", "stdout"), ("on_stderr", "stderr")]
     if fields.get("pty"):
-        excluding += [("pty", "stderr"), ("pty", "on_stderr")]
-        if fields.get("stdout") == PIPE:  # one descriptor cannot block for one and not for the other
-            excluding.append(("pty", "input"))
-        if fields.get("stdin") not in (None, PIPE, DEVNULL):  # what is typed comes by the master
-            excluding.append(("pty", "stdin"))
+        excluding += _excluded_by_pty(fields)
+    if fields.get("inert_output"):  # what does not come by us cannot be changed by us
+        ours = (None, DEVNULL, STDOUT) if background else (None, DEVNULL, STDOUT, PIPE)
+        excluding += [("inert_output", name) for name in ("stdout", "stderr") if fields.get(name) not in ours]
     for one, other in excluding:
         if fields.get(one) is not None and fields.get(other) is not None:
             raise PolicyError(f"{one} and {other} exclude each other", key=one)
     if fields.get("size") is not None and not fields.get("pty"):
         raise PolicyError("is a terminal's; give the program one with pty=True", key="size")
-    if fields.get("stdout") == STDOUT or fields.get("stdin") == STDOUT:
-        raise PolicyError("STDOUT is a place for standard error alone", key="stdout")
+    for name in ("stdin", "stdout"):
+        if fields.get(name) == STDOUT:
+            raise PolicyError("STDOUT is a place for standard error alone", key=name)
 
 
-def _codec(encoding: str, errors: str) -> tuple[str, str]:
+def _excluded_by_pty(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from (("pty", "stderr"), ("pty", "on_stderr"))
+    if fields.get("stdout") == PIPE:  # one descriptor cannot block for one and not for the other
+        yield ("pty", "input")
+    if fields.get("stdin") not in (None, PIPE, DEVNULL):  # what is typed comes by the master
+        yield ("pty", "stdin")
+
+
+def _codec(encoding: str | None, errors: str | None) -> tuple[str, str]:
+    """
+    A codec and error handler that can decode.
+    """
+    encoding = "utf-8" if encoding is None else encoding
+    errors = "replace" if errors is None else errors
     try:
-        codecs.lookup(encoding)
-        codecs.lookup_error(errors)
+        b"x".decode(encoding, "replace")
     except LookupError as exc:
         raise PolicyError(str(exc), key="encoding") from None
+    try:
+        codecs.lookup_error(errors)(UnicodeDecodeError(encoding, b"x", 0, 1, "a trial"))
+    except UnicodeDecodeError:
+        pass  # that is how strict handles it
+    except LookupError as exc:
+        raise PolicyError(str(exc), key="errors") from None
+    except TypeError:
+        raise PolicyError(f"{errors!r} is for encoding only", key="errors") from None
     return encoding, errors
+
+
+def _sink(given: Any, key: str) -> Callable[[Any], object] | None:  # noqa: ANN401 - whatever was given
+    if given is not None and not callable(given):
+        raise PolicyError(f"must be a function of one argument, not {given!r}", key=key)
+    return given  # type: ignore[no-any-return]
 
 
 def _seconds(value: object, key: str) -> float:
@@ -287,11 +315,11 @@ def _limit(value: object) -> int:
         raise PolicyError(str(exc), key="output_limit") from None
 
 
-def _size(size: tuple[int, int]) -> tuple[int, int]:
-    rows, columns = size
-    if not (0 < rows < 1 << 16 and 0 < columns < 1 << 16):
-        raise PolicyError(f"rows and columns are each from 1 to 65535, not {rows} and {columns}", key="size")
-    return rows, columns
+def _size(size: object) -> tuple[int, int]:
+    match size:
+        case [int(rows), int(columns)] if 0 < rows < 1 << 16 and 0 < columns < 1 << 16:
+            return rows, columns
+    raise PolicyError(f"must be rows and columns, each from 1 to 65535, not {size!r}", key="size")
 
 
 def _descriptor(given: int | SupportsFileno | None, key: str) -> int | None:
@@ -303,13 +331,21 @@ def _descriptor(given: int | SupportsFileno | None, key: str) -> int | None:
 
 
 def _input(given: bytes | str | None, decode: tuple[str, str] | None) -> bytes | None:
-    if isinstance(given, str):
-        return given.encode(decode[0] if decode else "utf-8")
-    return given
+    if not isinstance(given, str):
+        return given
+    encoding, errors = decode or ("utf-8", "strict")
+    # "replace" is for what comes out: what goes in is to arrive as it is.
+    try:
+        return given.encode(encoding, "strict" if errors == "replace" else errors)
+    except UnicodeEncodeError as exc:
+        raise PolicyError(str(exc), key="input") from None
 
 
 def _variables(env: Mapping[str, str]) -> dict[str, str]:
-    return {parse_env_name(name): parse_env_value(text) for name, text in env.items()}
+    try:
+        return {parse_env_name(name): parse_env_value(text) for name, text in env.items()}
+    except PolicyError as exc:
+        raise PolicyError(str(exc), key="env") from None
 
 
 def _arguments(cmd: Command, *, shell: bool) -> list[str | bytes]:

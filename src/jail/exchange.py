@@ -51,7 +51,7 @@ class Exchange:
         self.streams = Streams(self.execution)
         self.host_pid: int | None = None
         self.error: BaseException | None = None
-        self.is_over = False
+        self.is_over = True  # until it has begun
         self.on_start: Callable[[], None] | None = None
         self.on_end: Callable[[], None] | None = None
         self._watcher: Watcher | None = None
@@ -66,6 +66,7 @@ class Exchange:
                 theirs.callback(status.close)
                 self._request([*ends, status.fileno()])
             on_failure.pop_all()
+        self.is_over = False
 
     def _request(self, fds: Sequence[int]) -> None:
         try:
@@ -172,7 +173,7 @@ class Exchange:
                 self._watcher.watch(fd, READ, self._reading(fd))
 
     def __del__(self) -> None:
-        if not getattr(self, "is_over", True):  # its loop is gone
+        if not self.is_over:  # its loop is gone
             self._status.close()
             self.streams.release()
 

@@ -169,15 +169,25 @@ class Files:
             path: as seen inside. A link is removed, and not what it leads to.
             recursive: remove a directory with all that is in it.
         """
-        waiting, emptied = [os.fspath(path)], []
+        try:
+            self._call(FileCall.UNLINK, path)
+        except IsADirectoryError:
+            self._remove_directory(os.fspath(path), recursive=recursive)
+
+    def _remove_directory(self, path: str, *, recursive: bool) -> None:
+        """
+        By a list of what is to be done, and not by calling itself: a program can make any depth.
+        """
+        waiting, emptied = [path], []
         while waiting:
             one = waiting.pop()
-            try:
-                self._call(FileCall.UNLINK, one)
-            except IsADirectoryError:
-                emptied.append(one)
-                if recursive:
-                    waiting += [os.path.join(one, entry.name) for entry in self.list(one)]
+            emptied.append(one)
+            for entry in self.list(one) if recursive else ():
+                inner = os.path.join(one, entry.name)
+                if entry.kind == "directory":
+                    waiting.append(inner)
+                else:
+                    self._call(FileCall.UNLINK, inner)
         for one in reversed(emptied):
             self._call(FileCall.UNLINK, one, _AT_REMOVEDIR)
 

@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .command import PIPE
 from .errors import JailError, PolicyError
+from .inert import Inert
 from .loop import READ, Loop
 from .policy import Policy
 from .registry import Record, connect, end, find, records
@@ -181,7 +182,7 @@ def _exec(args: argparse.Namespace) -> int:
     with connect(find(args.name)) as connection:
         if args.tty:
             return _exec_at_terminal(connection, request, inert=args.inert_output)
-        return _exec_with_pipes(connection, {**request, "inert_output": args.inert_output})
+        return _exec_with_pipes(connection, request, inert=args.inert_output)
 
 
 def _exec_at_terminal(connection: socket.socket, request: dict[str, Any], *, inert: bool) -> int:
@@ -197,19 +198,20 @@ def _exec_at_terminal(connection: socket.socket, request: dict[str, Any], *, ine
     return _exit_code(receive(connection)[0])
 
 
-def _exec_with_pipes(connection: socket.socket, request: Mapping[str, Any]) -> int:
+def _exec_with_pipes(connection: socket.socket, request: Mapping[str, Any], *, inert: bool) -> int:
     """
     Our standard output and error are written here, and not by the harness: they may be slow.
     """
-    loop, answers, sources = Loop(), [], {}
+    loop, answers, copies = Loop(), [], []
     with ExitStack() as closing:
         theirs = [_input(closing)]
         for target in (1, 2):
             source, end_of_theirs = os.pipe2(os.O_CLOEXEC)
             closing.callback(os.close, source)
-            sources[source] = target
+            copy = _Copy(source, target, Inert() if inert else None)
+            copies.append(copy)
             theirs.append(end_of_theirs)
-            loop.watch(source, READ, _copying(loop, source, target))
+            loop.watch(source, READ, _copying(loop, copy))
         try:
             ask(connection, request, theirs)
         finally:
@@ -217,8 +219,8 @@ def _exec_with_pipes(connection: socket.socket, request: Mapping[str, Any]) -> i
                 os.close(fd)
         loop.watch(connection.fileno(), READ, lambda: answers.append(receive(connection)[0]))
         loop.run_until(lambda: any("exit_code" in answer for answer in answers))
-        for source, target in sources.items():
-            _drain(source, target)
+        for copy in copies:
+            copy.drain()
     return _exit_code(answers[-1])
 
 
@@ -234,27 +236,43 @@ def _input(closing: ExitStack) -> int:
     return empty
 
 
-def _copying(loop: Loop, source: int, target: int) -> Any:  # noqa: ANN401 - a function
-    def copy() -> None:
-        piece = os.read(source, _CHUNK_BYTES)
-        if piece:
-            write_all(target, piece)
-        else:
-            loop.unwatch(source)
+def _copying(loop: Loop, copy: _Copy) -> Any:  # noqa: ANN401 - a function
+    def turn() -> None:
+        if not copy.take():
+            loop.unwatch(copy.source)
 
-    return copy
+    return turn
 
 
-def _drain(source: int, target: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Copy:
     """
-    Copy what is left in a pipe, and no more than fits into it: others may hold it open, and write on.
+    From a pipe of the program's to one of ours, made inert on the way if asked for.
     """
-    os.set_blocking(source, False)
-    left = fcntl.fcntl(source, fcntl.F_GETPIPE_SZ)
-    with suppress(BlockingIOError):
-        while left > 0 and (piece := os.read(source, _CHUNK_BYTES)):
-            write_all(target, piece)
-            left -= len(piece)
+
+    source: int
+    target: int
+    inert: Inert | None
+
+    def take(self) -> int:
+        """
+        Copy what is there, and say how many bytes it was: 0 at the end.
+        """
+        piece = os.read(self.source, _CHUNK_BYTES)
+        write_all(self.target, self.inert.feed(piece) if self.inert else piece)
+        return len(piece)
+
+    def drain(self) -> None:
+        """
+        Copy what is left, and no more than fits into the pipe: others may hold it open, and write on.
+        """
+        os.set_blocking(self.source, False)
+        left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
+        with suppress(BlockingIOError):
+            while left > 0 and (taken := self.take()):
+                left -= taken
+        if self.inert:
+            write_all(self.target, self.inert.finish())
 
 
 def parse_variable(text: str) -> tuple[str, str]:

@@ -8,9 +8,11 @@ import asyncio
 import codecs
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 from .loop import READ
+from .streams import typed
 
 __all__ = ["OnLoop", "Reader", "Writer", "until_ready"]
 
@@ -201,6 +203,9 @@ class Writer(_End):
         decode: codec and error handler, for text; None for bytes.
     """
 
+    is_typed = False
+    last = b"\n"
+
     def __init__(self, fd: int, decode: tuple[str, str] | None) -> None:
         super().__init__(fd)
         self._decode = decode
@@ -215,8 +220,18 @@ class Writer(_End):
         self._refuse_closed()
         left = memoryview(data.encode(*(self._decode or ("utf-8",))) if isinstance(data, str) else data)
         async with self._turn:
+            self.last = bytes(left[-1:]) or self.last
             while left:
                 try:
                     left = left[os.write(self._fd, left) :]
                 except BlockingIOError:
                     await self._until_ready(to_write=True)
+
+    def close(self) -> None:
+        """
+        The end of the input: at a terminal that is a character.
+        """
+        if self.is_typed and self._fd >= 0:
+            with suppress(OSError):  # the program has hung up, or reads nothing
+                os.write(self._fd, typed(b"", self.last))
+        super().close()

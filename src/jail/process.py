@@ -17,6 +17,7 @@ from .loop import pump
 from .program import Program
 from .result import Output, Result, Text
 from .session import Session
+from .streams import typed
 
 __all__ = ["Process", "expired"]
 
@@ -41,14 +42,18 @@ class Process(Program):
     stdin: IO[Any] | None
     stdout: IO[Any] | None
     stderr: IO[Any] | None
+    _feed: _Feed | None
 
     def __init__(self, session: Session, exchange: Exchange) -> None:
         super().__init__(session, exchange)
         self._ended = threading.Event()
         what = exchange.execution.what
-        self.stdin = (
-            _file(_Feed(exchange.streams.stdin, "wb"), what.decode) if exchange.streams.stdin >= 0 else None
-        )
+        self._feed = None
+        self.stdin = None
+        if exchange.streams.stdin >= 0:
+            self._feed = _Feed(exchange.streams.stdin, "wb")
+            self._feed.is_typed = what.size is not None
+            self.stdin = _file(self._feed, what.decode)
         source = io.FileIO if what.size is None else _Master
         self.stdout = (
             _file(source(exchange.streams.stdout, "rb"), what.decode)
@@ -116,6 +121,15 @@ class Process(Program):
         self.wait(timeout)
         return self.output()
 
+    def _last_typed(self) -> bytes:
+        return self._feed.last if self._feed else b"\n"
+
+    def _give_up_input(self) -> None:
+        if self._feed:
+            self._feed.is_typed = False
+        if self.stdin is not None:
+            self.stdin.close()
+
     def _held(self, stream: Any) -> bytes:  # noqa: ANN401 - as io has it
         if self._execution.what.decode is not None:
             stream = stream.buffer
@@ -155,17 +169,31 @@ def expired(args: tuple[str, ...], timeout: float | None) -> Exception:
 
 class _Feed(io.FileIO):
     """
-    The end of a pipe that a program reads.
+    The end of a pipe, or of a terminal, that a program reads.
     """
+
+    is_typed = False
+    last = b"\n"
 
     def write(self, data: Any) -> int:  # noqa: ANN401 - as io.FileIO has it
         """
         Write all: a signal that is handled meanwhile may cut a call short.
         """
         view = memoryview(data).cast("B")
+        if view:
+            self.last = bytes(view[-1:])
         while view:
             view = view[super().write(view) or 0 :]
         return len(data)
+
+    def close(self) -> None:
+        """
+        The end of the input: at a terminal that is a character.
+        """
+        if self.is_typed and not self.closed:
+            with suppress(OSError):  # the program has hung up
+                super().write(typed(b"", self.last))
+        super().close()
 
 
 class _Master(io.FileIO):

@@ -13,6 +13,7 @@ from .errors import JailError
 from .exchange import Exchange
 from .result import Outcome, Output, Text, Usage
 from .session import Session
+from .streams import set_size, typed
 from .wire import Scope
 
 __all__ = ["Program"]
@@ -107,6 +108,18 @@ class Program:
             raise JailError(f"{self._execution.name}: nobody knows how it ended")
         return code
 
+    def _last_typed(self) -> bytes:
+        """
+        What was written last to its terminal.
+        """
+        raise NotImplementedError
+
+    def _give_up_input(self) -> None:
+        """
+        Close our end of standard input, which another copy of it goes on with.
+        """
+        raise NotImplementedError
+
     def _held(self, stream: Any) -> bytes:  # noqa: ANN401 - as the surface has it
         """
         What was read from the program, and not by the caller.
@@ -119,9 +132,12 @@ class Program:
         """
         if self.stdin is not None and not self.stdin.closed:
             decode = self._execution.what.decode or ("utf-8", "strict")
-            fed = data.encode(decode[0]) if isinstance(data, str) else data
-            self._exchange.adopt_input(os.dup(self.stdin.fileno()), fed or b"")
-            self.stdin.close()
+            fed = (data.encode(decode[0]) if isinstance(data, str) else data) or b""
+            copy = os.dup(self.stdin.fileno())
+            if self._execution.what.size is not None:
+                fed = typed(fed, self._last_typed())
+            self._give_up_input()
+            self._exchange.adopt_input(copy, fed)
         for name in ("stdout", "stderr"):
             stream = getattr(self, name)
             if stream is not None and not stream.closed:
@@ -166,6 +182,10 @@ class Program:
         """
         Change the size of its terminal. Harmless without one.
         """
+        for stream in (self.stdout, self.stdin):
+            if self._execution.what.size and stream is not None and not stream.closed:
+                set_size(stream.fileno(), rows, columns)
+                return
         self._exchange.streams.resize(rows, columns)
 
     def close(self) -> None:

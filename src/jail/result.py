@@ -58,12 +58,37 @@ class Output(bytes):
         """
         if not self.dropped:
             return Text(self.decode(encoding, errors))
-        head = codecs.getincrementaldecoder(encoding)(errors).decode(self[: self.cut])
+        decoder = codecs.getincrementaldecoder(encoding)(errors)
+        head = decoder.decode(self[: self.cut])
+        decoder.setstate((b"", decoder.getstate()[1]))  # it may know the order of bytes from the beginning
         tail = self[self.cut :]
-        if codecs.lookup(encoding).name == "utf-8":  # the rest of a character whose beginning was dropped
-            tail = tail[:3].lstrip(_CONTINUATION) + tail[3:]
+        first = _first_character(tail, codecs.lookup(encoding).name, self.cut + self.dropped)
         gap = f"\n[{self.dropped} bytes dropped]\n"
-        return Text(head + gap + tail.decode(encoding, errors), dropped=self.dropped)
+        if first is None:  # nobody can tell, and that is no fault of the program's
+            return Text(head + gap + tail.decode(encoding, "replace"), dropped=self.dropped)
+        return Text(head + gap + decoder.decode(tail[first:], final=True), dropped=self.dropped)
+
+
+def _first_character(tail: bytes, codec: str, offset: int) -> int | None:
+    """
+    Where the first whole character begins, in what may begin in the midst of one; None where that cannot be told.
+
+    Args:
+        tail: the end of a stream.
+        codec: its name, as codecs.lookup has it.
+        offset: where in the stream it begins.
+    """
+    if codec.startswith(("utf-16", "utf-32")):
+        return -offset % (int(codec[4:6]) // 8)
+    if codec.startswith("utf-8"):
+        return len(tail[:3]) - len(tail[:3].lstrip(_CONTINUATION))
+    for skipped in range(min(4, len(tail))):  # GB 18030 has the longest characters of the rest
+        try:
+            tail[skipped:].decode(codec)
+        except UnicodeDecodeError:
+            continue
+        return skipped
+    return None if tail else 0
 
 
 _CONTINUATION = bytes(range(0x80, 0xC0))  # RFC 3629

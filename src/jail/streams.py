@@ -16,12 +16,14 @@ from contextlib import ExitStack, suppress
 
 from .capture import Channel
 from .command import PIPE, STDOUT
+from .errors import PolicyError
 from .execution import Execution
 
-__all__ = ["Streams"]
+__all__ = ["Streams", "set_size", "typed"]
 
 _CHUNK_BYTES = 65536
 _END_OF_FILE = b"\x04"  # VEOF as a terminal has it at first; termios(3)
+_TIOCGPTPEER = 0x5441  # asm-generic/ioctls.h, Linux 4.13; the termios module has it since Python 3.13
 
 
 class Streams:
@@ -60,6 +62,7 @@ class Streams:
         """
         what = self._what
         if what.size is not None:
+            _refuse_slow(what.stdout)
             self._divert(what.stdout, self._execution.stdout)
             return []
         taken = _taken(what.stdin, theirs)
@@ -115,25 +118,28 @@ class Streams:
         One descriptor for input and output. What the caller does not read or write is kept and fed here.
         """
         what = self._what
-        self._terminal = master
-        self._closing.callback(os.close, master)
         if what.background and what.stdin == PIPE:
             self.stdin = os.dup(master)
-        if what.background and what.stdout == PIPE:
-            self.stdout = os.dup(master)
         else:
-            self.readers[master] = self._execution.stdout
-        if self.stdin < 0:
-            self._input = memoryview(_typed(bytes(self._input)))
+            self._input = memoryview(typed(bytes(self._input)))
             self.feeding = os.dup(master)
-            os.set_blocking(master, self.stdout >= 0)
+        if what.background and what.stdout == PIPE:
+            self.stdout = master
+            return
+        self._terminal = master
+        self._closing.callback(os.close, master)
+        # While nobody has the other end open, each read would fail: so we have it, until the program has ended.
+        peer = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        self._closing.callback(os.close, peer)
+        os.set_blocking(master, self.stdin >= 0)
+        self.readers[master] = self._execution.stdout
 
     def resize(self, rows: int, columns: int) -> None:
         """
         Change the size of the terminal, if there is one.
         """
         if self._terminal >= 0:
-            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            set_size(self._terminal, rows, columns)
 
     def read(self, fd: int) -> int:
         """
@@ -236,11 +242,31 @@ class Streams:
         self._execution.stderr.finish()
 
 
-def _typed(data: bytes) -> bytes:
+def typed(data: bytes, last: bytes = b"\n") -> bytes:
     """
-    Input as it is typed: within a line the end-of-file character only hands over what there is of it. termios(3)
+    Input as it is typed, to its end: within a line the end-of-file character only hands over what there is of it.
+    termios(3)
+
+    Args:
+        data: the input.
+        last: what was typed before that.
     """
-    return data + _END_OF_FILE * (1 if not data or data.endswith(b"\n") else 2)
+    return data + _END_OF_FILE * (1 if (data or last).endswith(b"\n") else 2)
+
+
+def _refuse_slow(given: int | None) -> None:
+    """
+    What is shown at a terminal comes by us, and we would wait for whoever reads a pipe or a socket.
+    """
+    if given is not None and given >= 0 and not stat.S_ISREG(os.fstat(given).st_mode):
+        raise PolicyError("pty and stdout exclude each other, but for a regular file; use PIPE", key="pty")
+
+
+def set_size(master: int, rows: int, columns: int) -> None:
+    """
+    Change the size of a terminal. Whoever is in its foreground gets SIGWINCH. Source: ioctl_tty(2), TIOCSWINSZ.
+    """
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def _taken(given: int | None, theirs: ExitStack, *, terminals: bool = True) -> int:
