@@ -59,6 +59,7 @@ class Exchange:
         self._expects_fds = what.background or what.size is not None
         with ExitStack() as on_failure:
             on_failure.callback(self.streams.close)
+            on_failure.callback(self.streams.close_pipes)
             with ExitStack() as theirs:
                 ends = self.streams.open(theirs)
                 self._status, status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

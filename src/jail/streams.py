@@ -55,12 +55,15 @@ class Streams:
         """
         Open both ends.
 
-        The caller's descriptors are taken first: were one closed, one of ours would get its number.
+        The caller's descriptors are looked at first: were one closed, one of ours would get its number.
 
         Returns:
             The program's ends, standard input first, which `theirs` closes; none where it gets a terminal.
         """
         what = self._what
+        for given in (what.stdin, what.stdout, what.stderr):
+            if given is not None and given >= 0:
+                os.fstat(given)
         if what.size is not None:
             _refuse_slow(what.stdout)
             self._divert(what.stdout, self._execution.stdout)

@@ -83,13 +83,20 @@ def test_input_is_a_pipe(inside):
     assert b"Bad file descriptor" in result.stderr
 
 
-def test_refuse_closed_descriptor():
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_refuse_closed_descriptor(name):
     """
-    A descriptor that is not open is the OSError of dup(2), and the sandbox goes on.
+    A descriptor that is not open is the OSError of fstat(2), and the sandbox goes on.
     """
-    with jail.Sandbox() as box:
+    others = {other: jail.PIPE for other in ("stdin", "stdout", "stderr") if other != name}
+    read_end, write_end = os.pipe()
+    with jail.Sandbox() as box, open(read_end, "rb"), open(write_end, "wb"):
         number = os.dup(0)
         os.close(number)
         with pytest.raises(OSError, match="Bad file descriptor"):
-            box.run(["true"], stdin=number)
+            box.run(["true"], **{name: number})
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            box.popen(["true"], **others, **{name: number})
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            box.popen(["true"], **{**others, "stdin": read_end, name: number})
         assert 0 == box.run(["true"]).exit_code
