@@ -45,9 +45,10 @@ def tried(call, *args, patience=5, **options):
     return 0
 
 
-# Errno of reading, writing, downloading and listing.
 # What jail-init is made of cannot be written while it runs; nor by whoever does not own it.
 BUSY = errno.ETXTBSY if os.access(INIT_PATH, os.W_OK) else errno.EACCES
+
+# Errno of reading, writing, downloading and listing.
 SPECIAL = {
     "file": (0, 0, 0, errno.ENOTDIR),  # the control
     "fifo": (errno.EINVAL, errno.ENXIO, errno.EINVAL, errno.ENOTDIR),
