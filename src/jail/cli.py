@@ -19,13 +19,14 @@ from typing import Any, NoReturn
 from .doctor import diagnose
 from .errors import JailError, PolicyError, SetupError
 from .explain import render_guarantees, render_plan, render_plan_json
-from .live import INTERACTIVE_HELP, SHELL, add_commands, parse_variable, run_at_terminal, write_all
+from .live import INTERACTIVE_HELP, SHELL, add_commands, parse_variable, run_at_terminal
 from .policy import Policy
 from .probe import probe
 from .profile import list_profiles, load_policy
 from .result import Result
 from .sandbox import run
 from .session import make_plan
+from .streams import write_all
 
 __all__ = ["main"]
 

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from .command import Exec
@@ -65,15 +65,9 @@ class Exchange:
                 self._status, status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 on_failure.callback(self._status.close)
                 theirs.callback(status.close)
-                self._request([*ends, status.fileno()])
+                init.ask(RequestKind.EXEC, exec_id, what.encode(), [*ends, status.fileno()])
             on_failure.pop_all()
         self.is_over = False
-
-    def _request(self, fds: Sequence[int]) -> None:
-        try:
-            self.init.request(RequestKind.EXEC, self.id, self.execution.what.encode(), fds)
-        except (BrokenPipeError, ConnectionResetError):
-            raise self.init.gone() from None
 
     # Driving.
 

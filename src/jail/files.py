@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from .session import Session
+from .streams import write_all
 from .wire import FileCall
 
 __all__ = ["ENTRIES", "FILE_BYTES", "TREE_BYTES", "Entry", "Files"]
@@ -110,7 +111,7 @@ class Files:
         if parents:
             self.make_directory(os.path.dirname(os.fspath(path)) or ".", parents=True)
         with self._opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode) as fd:
-            _write(fd, content)
+            write_all(fd, content)
 
     def list(self, path: str | os.PathLike[str] = ".", *, limit: int = ENTRIES) -> list[Entry]:
         """
@@ -315,12 +316,6 @@ def _read(fd: int, most: int) -> bytes:
     return b"".join(pieces)
 
 
-def _write(fd: int, content: bytes) -> None:
-    left = memoryview(content)
-    while left:
-        left = left[os.write(fd, left) :]
-
-
 def _copy(source: int, target: int, limit: int | None, path: str) -> int:
     """
     Copy to the end, and say how many bytes it was.
@@ -330,5 +325,5 @@ def _copy(source: int, target: int, limit: int | None, path: str) -> int:
         copied += len(piece)
         if limit is not None and copied > limit:
             raise OSError(errno.EFBIG, "more bytes than are allowed", path)
-        _write(target, piece)
+        write_all(target, piece)
     return copied

@@ -26,9 +26,10 @@ from .relay import Size
 from .remote import ask, receive
 from .result import Result
 from .sandbox import Sandbox
+from .streams import write_all
 from .terminal import Terminal
 
-__all__ = ["INTERACTIVE_HELP", "SHELL", "add_commands", "parse_variable", "run_at_terminal", "write_all"]
+__all__ = ["INTERACTIVE_HELP", "SHELL", "add_commands", "parse_variable", "run_at_terminal"]
 
 _CHUNK_BYTES = 65536
 INTERACTIVE_HELP = "for hands that are used to docker: standard input is passed on anyway"
@@ -286,15 +287,6 @@ def parse_variable(text: str) -> tuple[str, str]:
     if not equals:
         raise PolicyError(f"{text!r} is not NAME=VALUE; to pass one on there is --pass-env", key="env")
     return name, value
-
-
-def write_all(fd: int, piece: bytes) -> None:
-    """
-    Write every byte.
-    """
-    view = memoryview(piece)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _exit_code(answer: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -222,7 +222,7 @@ class Session:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                self._send(RequestKind.FILE, exec_id, body, [theirs.fileno()])
+                self.init.ask(RequestKind.FILE, exec_id, body, [theirs.fileno()])
             self._await_answer(ours, exec_id, path)
             event, fds = receive_event_fds(ours, 1)
         if event is None:
@@ -237,12 +237,6 @@ class Session:
             raise OSError(event.err, os.strerror(event.err), path)
         raise JailError(f"{path}: it was killed before it could be opened")
 
-    def _send(self, kind: RequestKind, exec_id: int, body: bytes, fds: Sequence[int] = ()) -> None:
-        try:
-            self.init.request(kind, exec_id, body, fds)
-        except (BrokenPipeError, ConnectionResetError):
-            raise self.init.gone() from None
-
     def _await_answer(self, ours: socket.socket, exec_id: int, path: str) -> None:
         """
         Wait for the process that opens a file; it is killed when it takes too long.
@@ -250,7 +244,7 @@ class Session:
         poll = select.poll()
         poll.register(ours, select.POLLIN)
         if not poll.poll(_ANSWER_SECONDS * 1000):
-            self._send(RequestKind.SIGNAL, exec_id, encode_signal(signal.SIGKILL, Scope.TREE))
+            self.init.ask(RequestKind.SIGNAL, exec_id, encode_signal(signal.SIGKILL, Scope.TREE))
             raise JailError(f"{path}: it could not be opened within {_ANSWER_SECONDS:g} seconds")
 
     def refuse_in_child(self) -> None:

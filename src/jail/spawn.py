@@ -112,6 +112,18 @@ class Init:
                 else:
                     self.control.send(packet, socket.MSG_NOSIGNAL)
 
+    def ask(self, kind: RequestKind, exec_id: int, body: bytes, fds: Sequence[int] = ()) -> None:
+        """
+        The same, for a caller who awaits an answer.
+
+        Raises:
+            JailError: why there will be none.
+        """
+        try:
+            self.request(kind, exec_id, body, fds)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self.gone() from None
+
     def await_ready(self) -> None:
         """
         Wait until the sandbox is built. Returns at once when it is known to be.

@@ -19,7 +19,7 @@ from .command import PIPE, STDOUT
 from .errors import PolicyError
 from .execution import Execution
 
-__all__ = ["Streams", "set_size", "typed"]
+__all__ = ["Streams", "set_size", "typed", "write_all"]
 
 _CHUNK_BYTES = 65536
 _END_OF_FILE = b"\x04"  # VEOF as a terminal has it at first; termios(3)
@@ -114,7 +114,7 @@ class Streams:
         if given is not None and given >= 0:
             copy = os.dup(given)
             self._closing.callback(os.close, copy)
-            channel.divert(lambda piece: _write_all(copy, piece))
+            channel.divert(lambda piece: write_all(copy, piece))
 
     def take_terminal(self, master: int) -> None:
         """
@@ -286,7 +286,10 @@ def _taken(given: int | None, theirs: ExitStack, *, terminals: bool = True) -> i
     return copy
 
 
-def _write_all(fd: int, piece: bytes) -> None:
+def write_all(fd: int, piece: bytes) -> None:
+    """
+    Write every byte.
+    """
     view = memoryview(piece)
     while view:
         view = view[os.write(fd, view) :]
