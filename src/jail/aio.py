@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from .command import Command, Exec, ExecFields, StreamFields
-from .errors import JailError
 from .exchange import Exchange
 from .files import ENTRIES, FILE_BYTES, TREE_BYTES, Entry, Files
 from .guarantee import Guarantee
@@ -28,8 +27,8 @@ from .policy import Policy, PolicyFields
 from .process import expired
 from .program import Program
 from .result import Output, Result, Text
-from .sandbox import REPORT_SECONDS, RunFields, make_session
-from .session import Session
+from .sandbox import RunFields, make_session
+from .session import Session, patience_seconds
 
 __all__ = ["Process", "Reader", "Sandbox", "Writer", "run"]
 
@@ -54,6 +53,7 @@ class Process(Program):
         self.stdin = Writer(exchange.streams.stdin, decode) if exchange.streams.stdin >= 0 else None
         if self.stdin:
             self.stdin.is_typed = exchange.execution.what.size is not None
+            self._feed = self.stdin
         self.stdout = Reader(exchange.streams.stdout, decode) if exchange.streams.stdout >= 0 else None
         self.stderr = Reader(exchange.streams.stderr, decode) if exchange.streams.stderr >= 0 else None
         self._ended = asyncio.Event()
@@ -88,14 +88,6 @@ class Process(Program):
         self._adopt(input)
         await self.wait(timeout)
         return self.output()
-
-    def _last_typed(self) -> bytes:
-        return self.stdin.last if self.stdin else b"\n"
-
-    def _give_up_input(self) -> None:
-        if self.stdin:
-            self.stdin.is_typed = False
-            self.stdin.close()
 
     def _held(self, stream: Reader) -> bytes:
         return stream.held()
@@ -316,18 +308,14 @@ async def _run(session: Session, what: Exec) -> Result[Any]:
     ended = asyncio.Event()
     exchange.on_end = ended.set
     exchange.attach(OnLoop())
-    patience = None if what.timeout is None else what.timeout + what.grace + REPORT_SECONDS
     try:
-        await asyncio.wait_for(ended.wait(), patience)
+        await asyncio.wait_for(ended.wait(), patience_seconds(what))
     except TimeoutError:
-        session.init.kill()
-        exchange.fail(JailError(f"jail-init reported no end within {REPORT_SECONDS:g} seconds of a timeout"))
+        session.give_up(exchange)
     except BaseException as exc:
         exchange.fail(exc)
         raise
-    if exchange.error is not None:
-        raise exchange.error
-    return exchange.execution.result(session.setup_seconds(exchange.id))
+    return session.result_of(exchange)
 
 
 @overload

@@ -42,13 +42,11 @@ class Process(Program):
     stdin: IO[Any] | None
     stdout: IO[Any] | None
     stderr: IO[Any] | None
-    _feed: _Feed | None
 
     def __init__(self, session: Session, exchange: Exchange) -> None:
         super().__init__(session, exchange)
         self._ended = threading.Event()
         what = exchange.execution.what
-        self._feed = None
         self.stdin = None
         if exchange.streams.stdin >= 0:
             self._feed = _Feed(exchange.streams.stdin, "wb")
@@ -120,15 +118,6 @@ class Process(Program):
         self._adopt(input)
         self.wait(timeout)
         return self.output()
-
-    def _last_typed(self) -> bytes:
-        return self._feed.last if self._feed else b"\n"
-
-    def _give_up_input(self) -> None:
-        if self._feed:
-            self._feed.is_typed = False
-        if self.stdin is not None:
-            self.stdin.close()
 
     def _held(self, stream: Any) -> bytes:  # noqa: ANN401 - as io has it
         if self._execution.what.decode is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ __all__ = ["Program"]
 _SCOPES = {"process": Scope.PROCESS, "group": Scope.GROUP, "tree": Scope.TREE}
 
 
-class Program:
+class Program(ABC):
     """
     One exec that was started.
 
@@ -34,6 +35,9 @@ class Program:
     stdout: Any
     stderr: Any
     _ended: Any
+    _feed: Any = (
+        None  # below stdin: `last`, what was written last, and `is_typed`, whether its end is a character
+    )
 
     def __init__(self, session: Session, exchange: Exchange) -> None:
         self.id = exchange.id
@@ -108,23 +112,11 @@ class Program:
             raise JailError(f"{self._execution.name}: nobody knows how it ended")
         return code
 
-    def _last_typed(self) -> bytes:
-        """
-        What was written last to its terminal.
-        """
-        raise NotImplementedError
-
-    def _give_up_input(self) -> None:
-        """
-        Close our end of standard input, which another copy of it goes on with.
-        """
-        raise NotImplementedError
-
+    @abstractmethod
     def _held(self, stream: Any) -> bytes:  # noqa: ANN401 - as the surface has it
         """
         What was read from the program, and not by the caller.
         """
-        raise NotImplementedError
 
     def _adopt(self, data: bytes | str | None) -> None:
         """
@@ -135,8 +127,9 @@ class Program:
             fed = (data.encode(decode[0]) if isinstance(data, str) else data) or b""
             copy = os.dup(self.stdin.fileno())
             if self._execution.what.size is not None:
-                fed = typed(fed, self._last_typed())
-            self._give_up_input()
+                fed = typed(fed, self._feed.last)
+            self._feed.is_typed = False  # the copy goes on with it
+            self.stdin.close()
             self._exchange.adopt_input(copy, fed)
         for name in ("stdout", "stderr"):
             stream = getattr(self, name)

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from .command import Command, Exec, ExecFields, StreamFields
-from .errors import JailError
 from .files import Files
 from .guarantee import Guarantee
 from .loop import Loop
@@ -19,12 +18,9 @@ from .plan import Plan
 from .policy import Policy, PolicyFields
 from .process import Process
 from .result import Output, Result, Text
-from .session import Session
+from .session import Session, patience_seconds
 
-__all__ = ["REPORT_SECONDS", "RunFields", "Sandbox", "make_session", "run"]
-
-# How long jail-init may take to report an end that it has brought about, before it is given up.
-REPORT_SECONDS = 15.0
+__all__ = ["RunFields", "Sandbox", "make_session", "run"]
 
 
 class Sandbox(Files):
@@ -208,9 +204,8 @@ def make_session(
 def _run(session: Session, what: Exec) -> Result[Any]:
     exchange = session.open(what)
     loop = Loop()
-    deadline = None
-    if what.timeout is not None:
-        deadline = time.monotonic() + what.timeout + what.grace + REPORT_SECONDS
+    patience = patience_seconds(what)
+    deadline = None if patience is None else time.monotonic() + patience
     exchange.attach(loop)
     try:
         in_time = loop.run_until(lambda: exchange.is_over, deadline)
@@ -218,11 +213,8 @@ def _run(session: Session, what: Exec) -> Result[Any]:
         exchange.fail(exc)
         raise
     if not in_time:
-        session.init.kill()
-        exchange.fail(JailError(f"jail-init reported no end within {REPORT_SECONDS:g} seconds of a timeout"))
-    if exchange.error is not None:
-        raise exchange.error
-    return exchange.execution.result(session.setup_seconds(exchange.id))
+        session.give_up(exchange)
+    return session.result_of(exchange)
 
 
 class RunFields(PolicyFields, StreamFields, total=False):

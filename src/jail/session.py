@@ -26,6 +26,7 @@ from .policy import Policy
 from .probe import probe
 from .profile import load_policy
 from .resolve import resolve
+from .result import Result
 from .scratch import Scratch
 from .seccomp import compile_filter, load_filter
 from .spawn import Init, receive_event_fds, spawn_init
@@ -40,7 +41,10 @@ from .tighten import (
 from .view import View
 from .wire import EventKind, FileCall, RequestKind, Scope, encode_file, encode_signal
 
-__all__ = ["Session", "make_plan"]
+__all__ = ["Session", "make_plan", "patience_seconds"]
+
+# How long jail-init may take to report an end that it has brought about, before it is given up.
+_REPORT_SECONDS = 15.0
 
 # How long a file may take to be opened.
 _ANSWER_SECONDS = 15.0
@@ -254,14 +258,28 @@ class Session:
         """
         self.init.refuse_in_child()
 
-    def setup_seconds(self, exec_id: int) -> float:
+    def give_up(self, exchange: Exchange) -> None:
         """
-        What building the sandbox took, for the exec that had it built; otherwise 0.
+        End the sandbox: jail-init has not reported what it was to bring about.
         """
-        if exec_id != 1:
-            return 0.0
-        self.init.await_ready()
-        return self.init.setup_seconds
+        self.init.kill()
+        msg = f"jail-init reported no end within {_REPORT_SECONDS:g} seconds of a timeout"
+        exchange.fail(JailError(msg))
+
+    def result_of(self, exchange: Exchange) -> Result[Any]:
+        """
+        What came of a program that is over; the first has the building of the sandbox among what it cost.
+
+        Raises:
+            JailError: it was lost; or what a caller's own function raised.
+        """
+        if exchange.error is not None:
+            raise exchange.error
+        setup_seconds = 0.0
+        if exchange.id == 1:
+            self.init.await_ready()
+            setup_seconds = self.init.setup_seconds
+        return exchange.execution.result(setup_seconds)
 
     @property
     def directory(self) -> str:
@@ -290,6 +308,13 @@ class Session:
         End everything inside and wait until it is gone. May be called again.
         """
         self._finalizer()
+
+
+def patience_seconds(what: Exec) -> float | None:
+    """
+    How long to wait for the end of a program that jail-init ends in time; None for ever.
+    """
+    return None if what.timeout is None else what.timeout + what.grace + _REPORT_SECONDS
 
 
 def _end(init: Init, tier: Tier, at_end: ExitStack) -> None:
