@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import jail
+from jail.loop import pump
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 
@@ -62,6 +63,25 @@ def mount(source, target, kind, flags=0, data=None):
     if libc.mount(source, target.encode(), kind, flags, data):
         raise OSError(ctypes.get_errno(), f"mount {target}")
 """
+
+
+@pytest.fixture
+def box():
+    """
+    A live sandbox.
+    """
+    with jail.Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def idle_pump():
+    """
+    The pump's thread lets go of its descriptors before anybody counts them.
+    """
+    yield
+    if thread := pump.thread:
+        thread.join(30)
 
 
 class Harness:

@@ -33,15 +33,6 @@ def _idle_pump():
     assert [] == [thread.name for thread in threading.enumerate() if thread.name == "jail-pump"]
 
 
-@pytest.fixture
-def box():
-    """
-    A live sandbox.
-    """
-    with jail.Sandbox() as box:
-        yield box
-
-
 def test_outlives_its_call(box):
     """
     A program goes on when nobody holds its Process; the sandbox lists it, and finds it by its number.

@@ -13,9 +13,10 @@ import uuid
 import pytest
 
 import jail
-from jail.loop import pump
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
+pytestmark = pytest.mark.usefixtures("idle_pump")
+
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
 
 # A program, a child that has stopped itself, and a daemon that ignores what can be ignored. Argument 2 is what
@@ -59,16 +60,6 @@ print(json.dumps([str(result.outcome), result.exit_code, result.stdout.text, res
 sys.stdout.flush()
 sys.stdin.read()
 """
-
-
-@pytest.fixture(autouse=True)
-def _idle_pump():
-    """
-    The pump's thread lets go of its descriptors before anybody counts them.
-    """
-    yield
-    if thread := pump.thread:
-        thread.join(PATIENCE)
 
 
 @pytest.fixture

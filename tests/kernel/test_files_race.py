@@ -93,15 +93,6 @@ def test_exchanged_with_a_link(tier, act, expected, ask_harness, container, tmp_
 
 
 @pytest.fixture
-def box():
-    """
-    A live sandbox.
-    """
-    with jail.Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
 def alarm():
     """
     Nothing may take more than a minute.

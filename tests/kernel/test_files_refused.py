@@ -16,15 +16,6 @@ from jail.spawn import INIT_PATH
 PYTHON = (sys.executable, "-I", "-S", "-c")
 
 
-@pytest.fixture
-def box():
-    """
-    A live sandbox.
-    """
-    with jail.Sandbox() as box:
-        yield box
-
-
 def tried(call, *args, patience=5, **options):
     """
     0, or the errno of what it raises, within so many seconds.

@@ -21,11 +21,10 @@ import jail.exchange
 import jail.session
 import jail.spawn
 from jail import wire
-from jail.loop import pump
 from jail.ops import Op, OpKind
 from jail.wire import Event, EventKind, ExecFlag, FileCall, Phase, RequestKind, Step
 
-pytestmark = pytest.mark.needs("userns")
+pytestmark = [pytest.mark.needs("userns"), pytest.mark.usefixtures("idle_pump")]
 
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
 
@@ -44,25 +43,6 @@ print("up", flush=True)
 signal.pause()
 """
 PYTHON = (sys.executable, "-I", "-S", "-c")
-
-
-@pytest.fixture(autouse=True)
-def _idle_pump():
-    """
-    The pump's thread lets go of its descriptors before anybody counts them.
-    """
-    yield
-    if thread := pump.thread:
-        thread.join(PATIENCE)
-
-
-@pytest.fixture
-def box():
-    """
-    A live sandbox.
-    """
-    with jail.Sandbox() as box:
-        yield box
 
 
 @pytest.fixture

@@ -6,10 +6,7 @@ import sys
 
 import pytest
 
-import jail
-from jail.loop import pump
-
-pytestmark = pytest.mark.needs("userns")
+pytestmark = [pytest.mark.needs("userns"), pytest.mark.usefixtures("idle_pump")]
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
@@ -33,25 +30,6 @@ with jail.Sandbox() as box:
     streams = result.stdout, result.stderr
     print(json.dumps([result.exit_code, peak() - before, [[len(one), one.dropped] for one in streams]]))
 """
-
-
-@pytest.fixture(autouse=True)
-def _idle_pump():
-    """
-    The pump's thread lets go of its descriptors before anybody counts them.
-    """
-    yield
-    if thread := pump.thread:
-        thread.join(PATIENCE)
-
-
-@pytest.fixture
-def box():
-    """
-    A live sandbox.
-    """
-    with jail.Sandbox() as box:
-        yield box
 
 
 @pytest.mark.parametrize("start", ["run", "popen"])

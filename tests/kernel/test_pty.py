@@ -9,9 +9,10 @@ import sys
 import pytest
 
 import jail
-from jail.loop import pump
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
+pytestmark = pytest.mark.usefixtures("idle_pump")
+
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
 
 ATTEMPT = """
@@ -31,25 +32,6 @@ print(json.dumps([[result.exit_code, result.stdout.text, result.stderr.text] for
 """
 
 namespaces = pytest.mark.needs("userns")
-
-
-@pytest.fixture(autouse=True)
-def _idle_pump():
-    """
-    The pump's thread lets go of its descriptors before anybody counts them.
-    """
-    yield
-    if thread := pump.thread:
-        thread.join(PATIENCE)
-
-
-@pytest.fixture
-def box():
-    """
-    A live sandbox.
-    """
-    with jail.Sandbox() as box:
-        yield box
 
 
 @pytest.fixture(

@@ -10,9 +10,8 @@ import time
 import pytest
 
 import jail
-from jail.loop import pump
 
-pytestmark = pytest.mark.needs("userns")
+pytestmark = [pytest.mark.needs("userns"), pytest.mark.usefixtures("idle_pump")]
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
@@ -27,25 +26,6 @@ print("up", flush=True)
 number = signal.sigwait(heard)
 open(sys.argv[1], "w").write(signal.Signals(number).name)
 """
-
-
-@pytest.fixture(autouse=True)
-def _idle_pump():
-    """
-    The pump's thread lets go of its descriptors before anybody counts them.
-    """
-    yield
-    if thread := pump.thread:
-        thread.join(PATIENCE)
-
-
-@pytest.fixture
-def box():
-    """
-    A live sandbox.
-    """
-    with jail.Sandbox() as box:
-        yield box
 
 
 def read_until(process, text):

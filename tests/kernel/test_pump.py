@@ -9,21 +9,10 @@ import threading
 import pytest
 
 import jail
-from jail.loop import pump
 
-pytestmark = pytest.mark.needs("userns")
+pytestmark = [pytest.mark.needs("userns"), pytest.mark.usefixtures("idle_pump")]
 
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
-
-
-@pytest.fixture(autouse=True)
-def _idle_pump():
-    """
-    The pump's thread lets go of its descriptors before anybody counts them.
-    """
-    yield
-    if thread := pump.thread:
-        thread.join(PATIENCE)
 
 
 def pumps():
