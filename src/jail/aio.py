@@ -20,12 +20,10 @@ from typing import Any, Literal, Self, Unpack, overload
 from .command import Command, Exec, ExecFields, StreamFields
 from .exchange import Exchange
 from .files import ENTRIES, FILE_BYTES, TREE_BYTES, Entry, Files
-from .guarantee import Guarantee
 from .onloop import OnLoop, Reader, Writer, until_ready
-from .plan import Plan
 from .policy import Policy, PolicyFields
 from .process import expired
-from .program import Program
+from .program import Box, Program
 from .result import Output, Result, Text
 from .sandbox import RunFields, make_session
 from .session import Session, patience_seconds
@@ -112,7 +110,7 @@ class Process(Program):
         self.close()
 
 
-class Sandbox:
+class Sandbox(Box[Process]):
     """
     One sandbox, from its making to its end. See `jail.Sandbox`, whose names these are.
 
@@ -134,30 +132,8 @@ class Sandbox:
         name: str | None = None,
         **fields: Unpack[PolicyFields],
     ) -> None:
-        self._session = make_session(policy, fields, name)
+        super().__init__(make_session(policy, fields, name))
         self._files = Files(self._session)
-        self._processes: dict[int, Process] = {}
-
-    @property
-    def policy(self) -> Policy:
-        """
-        What holds here.
-        """
-        return self._session.policy
-
-    @property
-    def guarantees(self) -> tuple[Guarantee, ...]:
-        """
-        What is enforced, by which mechanism.
-        """
-        return self._session.plan.guarantees
-
-    @property
-    def plan(self) -> Plan:
-        """
-        How this sandbox was built.
-        """
-        return self._session.plan
 
     @overload
     async def run(
@@ -196,22 +172,6 @@ class Sandbox:
         process = Process(self._session, exchange)
         self._processes[process.id] = process
         return process
-
-    @property
-    def processes(self) -> tuple[Process, ...]:
-        """
-        The programs that `popen` has started and that have not ended, in the order of their start.
-        """
-        return tuple(process for process in self._processes.values() if process.poll() is None)
-
-    def process(self, number: int) -> Process:
-        """
-        What `popen` has started, by its `Process.id`, ended or not. Kept until the sandbox is closed.
-
-        Raises:
-            KeyError: it has started none of that number.
-        """
-        return self._processes[number]
 
     # A regular file is no descriptor that a loop can wait for: these are done in asyncio's threads.
 

@@ -8,16 +8,19 @@ import os
 import signal
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from .errors import JailError
 from .exchange import Exchange
+from .guarantee import Guarantee
+from .plan import Plan
+from .policy import Policy
 from .result import Outcome, Output, Text, Usage
 from .session import Session
 from .streams import set_size, typed
 from .wire import Scope
 
-__all__ = ["Program"]
+__all__ = ["Box", "Program"]
 
 _SCOPES = {"process": Scope.PROCESS, "group": Scope.GROUP, "tree": Scope.TREE}
 
@@ -193,3 +196,56 @@ class Program(ABC):
     def __repr__(self) -> str:
         state = self.outcome or "running"
         return f"<Process {self.id} {self._execution.name!r}: {state}>"
+
+
+Started = TypeVar("Started", bound=Program)
+
+
+class Box(Generic[Started]):
+    """
+    A live sandbox, as far as nobody waits: what it is, and what `popen` has started in it.
+
+    Args:
+        session: it, to be closed with this.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._processes: dict[int, Started] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """
+        What holds here.
+        """
+        return self._session.policy
+
+    @property
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """
+        What is enforced, by which mechanism.
+        """
+        return self._session.plan.guarantees
+
+    @property
+    def plan(self) -> Plan:
+        """
+        How this sandbox was built.
+        """
+        return self._session.plan
+
+    @property
+    def processes(self) -> tuple[Started, ...]:
+        """
+        The programs that `popen` has started and that have not ended, in the order of their start.
+        """
+        return tuple(process for process in list(self._processes.values()) if process.poll() is None)
+
+    def process(self, number: int) -> Started:
+        """
+        What `popen` has started, by its `Process.id`, ended or not. Kept until the sandbox is closed.
+
+        Raises:
+            KeyError: it has started none of that number.
+        """
+        return self._processes[number]

@@ -12,18 +12,17 @@ from typing import Any, Literal, Self, Unpack, overload
 
 from .command import Command, Exec, ExecFields, StreamFields
 from .files import Files
-from .guarantee import Guarantee
 from .loop import Loop
-from .plan import Plan
 from .policy import Policy, PolicyFields
 from .process import Process
+from .program import Box
 from .result import Output, Result, Text
 from .session import Session, patience_seconds
 
 __all__ = ["RunFields", "Sandbox", "make_session", "run"]
 
 
-class Sandbox(Files):
+class Sandbox(Box[Process], Files):
     r"""
     One sandbox, from its making to its end.
 
@@ -56,28 +55,6 @@ class Sandbox(Files):
         **fields: Unpack[PolicyFields],
     ) -> None:
         super().__init__(make_session(policy, fields, name))
-        self._processes: dict[int, Process] = {}
-
-    @property
-    def policy(self) -> Policy:
-        """
-        What holds here.
-        """
-        return self._session.policy
-
-    @property
-    def guarantees(self) -> tuple[Guarantee, ...]:
-        """
-        What is enforced, by which mechanism.
-        """
-        return self._session.plan.guarantees
-
-    @property
-    def plan(self) -> Plan:
-        """
-        How this sandbox was built.
-        """
-        return self._session.plan
 
     @overload
     def run(
@@ -143,22 +120,6 @@ class Sandbox(Files):
         process = Process(self._session, exchange)
         self._processes[process.id] = process
         return process
-
-    @property
-    def processes(self) -> tuple[Process, ...]:
-        """
-        The programs that `popen` has started and that have not ended, in the order of their start.
-        """
-        return tuple(process for process in list(self._processes.values()) if process.poll() is None)
-
-    def process(self, number: int) -> Process:
-        """
-        What `popen` has started, by its `Process.id`, ended or not. Kept until the sandbox is closed.
-
-        Raises:
-            KeyError: it has started none of that number.
-        """
-        return self._processes[number]
 
     def close(self) -> None:
         """
