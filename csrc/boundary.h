@@ -32,11 +32,27 @@ enum jail_op_kind {
 	JAIL_OP_UNDUMPABLE, /* nobody traces jail-init or opens its /proc files */
 	JAIL_OP_SUBREAPER,  /* orphans come to jail-init although it is not PID 1 */
 	JAIL_OP_SECCOMP,    /* data: struct sock_filter[] */
+	JAIL_OP_PROCESSORS, /* args: how many to run on, from the one that we are on */
+	JAIL_OP_WATCH,	    /* path of a /proc; args: see enum jail_watch_arg */
+	JAIL_OP_LIFETIME, /* args: nanoseconds of the sandbox, and of nothing running; 0: no limit */
 	JAIL_OP_MAX_
 };
 
 enum jail_op_flag {
 	JAIL_OPTIONAL = 1 /* what the op names may be absent: ENOENT is no fault */
+};
+
+/* What is watched over, for all programs together; 0: no limit. */
+enum jail_watch_arg {
+	JAIL_WATCH_MEMORY, /* bytes */
+	JAIL_WATCH_TASKS,  /* processes and threads; beyond this a program is ended */
+	JAIL_WATCH_NOTICE, /* the same number, where the kernel keeps it: to be noticed */
+	JAIL_WATCH_PLACE   /* enum jail_proc_place */
+};
+
+enum jail_proc_place {
+	JAIL_PROC_OUTSIDE, /* the path is one of the host's tree */
+	JAIL_PROC_INSIDE   /* of the tree that is being built */
 };
 
 enum jail_phase {
@@ -104,15 +120,19 @@ struct jail_exec {
 	uint32_t flags; /* enum jail_exec_flag */
 	uint32_t rows;	/* of the terminal */
 	uint32_t columns;
-	uint32_t pad;
-	uint64_t timeout_ns; /* from its start to SIGTERM for all that descends from it; 0: none */
+	uint32_t tasks;	     /* processes and threads; of this and the next three 0 is no limit */
+	uint64_t timeout_ns; /* from its start to SIGTERM for all that descends from it */
 	uint64_t grace_ns;   /* and on to SIGKILL */
+	uint64_t memory;     /* bytes, of all that descends from it */
+	uint64_t cpu_ns;     /* processor time, of all that descends from it */
+	uint64_t sample_ns;  /* between two SAMPLE events; 0: none are sent */
 };
 
 enum jail_exec_flag {
 	JAIL_EXEC_LAST = 1,	/* jail-init ends when this program has */
 	JAIL_EXEC_TERMINAL = 2, /* it gets a pseudoterminal; STARTED brings the master */
-	JAIL_EXEC_PIDFD = 4	/* STARTED brings a pidfd, before the master if there is one */
+	JAIL_EXEC_PIDFD = 4,	/* STARTED brings a pidfd, before the master if there is one */
+	JAIL_EXEC_CGROUP = 8	/* the first descriptor is the directory of a cgroup to start in */
 };
 
 /*
@@ -165,7 +185,25 @@ enum jail_event_kind {
 	JAIL_EVENT_FAULT,     /* phase, op, op_kind, err say what failed */
 	JAIL_EVENT_STARTED, /* pid, as seen inside; of an exec that asks for descriptors with it */
 	JAIL_EVENT_EXITED,  /* status as wait4(2) gives it, and what was used */
-	JAIL_EVENT_FILE	    /* err of the call that was asked for, 0 when it succeeded */
+	JAIL_EVENT_FILE,    /* err of the call that was asked for, 0 when it succeeded */
+	JAIL_EVENT_SAMPLE   /* wall_ns, and at that time: user_us of all, memory, tasks */
+};
+
+/* The limit that a program was ended for. */
+enum jail_end {
+	JAIL_END_NONE,
+	JAIL_END_TIME,	 /* its own time was over */
+	JAIL_END_WALL,	 /* the sandbox's was */
+	JAIL_END_CPU,	 /* processor time */
+	JAIL_END_MEMORY, /* more memory than the sandbox or the program may have */
+	JAIL_END_TASKS	 /* more processes and threads */
+};
+
+/* A limit that was reached, and ended nothing. */
+enum jail_hit {
+	JAIL_HIT_TASKS = 1,
+	JAIL_HIT_BYTES = 2, /* of the tmpfs */
+	JAIL_HIT_INODES = 4
 };
 
 /* Each packet from jail-init is one of these.  READY comes on the control socket, the rest on the exec's own. */
@@ -177,12 +215,22 @@ struct jail_event {
 	int32_t op_kind; /* enum jail_op_kind, or enum jail_step */
 	int32_t err;	 /* errno, positive */
 	int32_t pid;
-	int32_t status;	    /* as wait4(2) gives it */
-	uint32_t timed_out; /* its time was over, and it was sent signals for that */
-	uint32_t pad;
-	uint64_t user_us;
+	int32_t status;	  /* as wait4(2) gives it */
+	uint32_t end;	  /* enum jail_end */
+	uint32_t hits;	  /* enum jail_hit, together */
+	uint32_t tasks;	  /* alive at once, at most, when they were looked at; 0: they were not */
+	uint32_t started; /* in the sandbox, meanwhile; 0: not known */
+	uint64_t user_us; /* getrusage(2) has this and the next eight */
 	uint64_t system_us;
 	uint64_t maxrss_kb;
+	uint64_t minor_faults;
+	uint64_t major_faults;
+	uint64_t read_blocks; /* of 512 bytes */
+	uint64_t written_blocks;
+	uint64_t voluntary; /* context switches */
+	uint64_t involuntary;
+	uint64_t memory;  /* bytes at most, when they were looked at */
+	uint64_t disk;	  /* bytes of the tmpfs at most, likewise */
 	uint64_t wall_ns; /* of the setup ops; from the exec to its end */
 };
 

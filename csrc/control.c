@@ -33,7 +33,7 @@ struct rights {
 	size_t len;
 	int level;
 	int type;
-	int fds[5];
+	int fds[6];
 };
 
 static int take_rights(struct jail_request *request, const struct message *message,
@@ -47,7 +47,7 @@ static int take_rights(struct jail_request *request, const struct message *messa
 	if (rights->level != SOL_SOCKET || rights->type != SCM_RIGHTS)
 		return -EBADMSG;
 	for (int i = 0; i < n; i++) {
-		if (request->n_fds < 4)
+		if (request->n_fds < 5)
 			request->fds[request->n_fds++] = rights->fds[i];
 		else
 			return -EBADMSG;

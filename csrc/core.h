@@ -11,6 +11,20 @@
 #include "sys.h"
 #include "boundary.h"
 
+/* What is looked at while programs run, and the most that they may have together. */
+struct jail_watch {
+	int proc;    /* a /proc that shows them, or -1: nothing is watched */
+	int disk;    /* the tmpfs, or -1 */
+	int loadavg; /* knows the last pid of our namespace; or -1 */
+	int self;    /* our pid in that /proc */
+	int is_ours; /* and every pid in it is one for kill(2) */
+	uint64_t memory;
+	uint32_t tasks;
+	uint32_t notice;
+	uint64_t next_ns; /* when to look next, and how long after the last time that is */
+	uint64_t interval_ns;
+};
+
 /* What one op leaves for the next.  -1 is the only "no descriptor". */
 struct jail_state {
 	const char *data;      /* the plan's bytes: paths, link texts, filters */
@@ -19,6 +33,11 @@ struct jail_state {
 	int ruleset;	       /* Landlock's, until it is enforced */
 	uint32_t serial;       /* names on scratch */
 	int kill_is_contained; /* kill(-1) reaches this sandbox and nothing else */
+	uint64_t wall_ns;      /* how long the sandbox may last, and be idle; 0: for ever */
+	uint64_t idle_ns;
+	uint64_t wall_at_ns; /* as monotonic_ns: the end of the first; and since when nothing runs */
+	uint64_t idle_since_ns;
+	struct jail_watch watch;
 };
 
 /* A plan whose every offset has been checked. */
@@ -28,6 +47,13 @@ struct jail_ops {
 	uint32_t setup_ops;
 	uint32_t exec_ops;
 	const char *data;
+};
+
+/* What all that descends from one program has, together. */
+struct jail_seen {
+	uint64_t memory; /* bytes that are its alone, and shared ones that it has mapped */
+	uint64_t cpu_ns;
+	uint32_t tasks;
 };
 
 /*
@@ -40,12 +66,22 @@ struct jail_slot {
 	int shepherd;	/* its pid; 0: the slot is free; -1: it was killed, and jail-init reports */
 	int pid;	/* 0 until clone(2) has written it */
 	int ended;	/* the end was reported, and pid is nobody's any more */
-	int timed_out;
+	int end;	/* enum jail_end: why it was sent signals by us */
 	int fds[3];
+	int cgroup; /* to start in, or -1 */
 	int status; /* where the harness listens */
 	uint64_t start_ns;
 	uint64_t deadline_ns; /* when the next signal is due; 0: never */
 	uint64_t grace_ns;
+	uint64_t memory_max; /* limits of its own; 0: none */
+	uint64_t cpu_max_ns;
+	uint32_t tasks_max;
+	uint64_t sample_ns, next_sample_ns;
+	struct jail_seen now, most; /* when it was last looked at; and at most */
+	uint64_t last_cpu_ns;	    /* the same by the last look: less when somebody has gone */
+	uint64_t disk;		    /* most of the tmpfs meanwhile */
+	uint32_t hits;		    /* enum jail_hit */
+	uint32_t first_task;	    /* the last pid before it */
 	uint32_t rows, columns;
 	const struct jail_state *state;
 	const struct jail_ops *ops;
@@ -135,6 +171,9 @@ int room_cred_no_new_privs(struct jail_state *state, const struct jail_op *op);
 int room_cred_undumpable(struct jail_state *state, const struct jail_op *op);
 int room_cred_subreaper(struct jail_state *state, const struct jail_op *op);
 int room_seccomp_load(struct jail_state *state, const struct jail_op *op);
+int room_cpu_processors(struct jail_state *state, const struct jail_op *op);
+int room_watch_start(struct jail_state *state, const struct jail_op *op);
+int room_deadline_lifetime(struct jail_state *state, const struct jail_op *op);
 
 /* control.c: packets */
 struct jail_request {
@@ -142,7 +181,7 @@ struct jail_request {
 	uint32_t id;
 	uint32_t len;
 	char *bytes; /* JAIL_REQUEST_BYTES long, and as much again to work in */
-	int fds[4];
+	int fds[5];
 	int n_fds;
 	int is_partial; /* more packets are to come, and belong with this one: */
 	struct jail_packet first;
@@ -172,7 +211,41 @@ void reap_signal(const struct jail_state *state, const struct jail_slots *slots,
 #define FILE_NS 20000000 /* a call on a file that takes longer is held up */
 uint64_t deadline_next(const struct jail_slots *slots);
 void deadline_pass(const struct jail_state *state, struct jail_slots *slots, char *work);
+void deadline_begin(struct jail_state *state);
+uint64_t deadline_of_sandbox(const struct jail_state *state, const struct jail_slots *slots);
+int deadline_is_over(struct jail_state *state, const struct jail_slots *slots);
 void reap_everything(const struct jail_state *state);
 int family_signal(int ancestor, int signal, char *work);
+
+/* struct linux_dirent64 of getdents64(2), which no uapi header declares. */
+struct directory_entry {
+	uint64_t inode;
+	int64_t offset;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
+/* proc.c: what /proc says */
+struct proc_stat {
+	int pid;
+	int parent;
+	char state;
+	uint32_t threads;
+	uint64_t ticks;	      /* its own processor time, in hundredths of a second */
+	uint64_t child_ticks; /* and that of the children that it has waited for */
+};
+int proc_each(int proc_fd, int (*visit)(void *arg, int pid), void *arg);
+int proc_stat(int proc_fd, int pid, struct proc_stat *ret_stat);
+int proc_open(int proc_fd, int pid, const char *file, int flags);
+long proc_read(int proc_fd, int pid, const char *file, char *text, size_t size);
+uint64_t proc_number(const char *text, const char *key);
+int proc_last_number(const char *text, const char *key);
+
+/* watch.c: what programs have, while they run */
+uint64_t watch_next(const struct jail_state *state, const struct jail_slots *slots);
+void watch_pass(struct jail_state *state, struct jail_slots *slots, char *work);
+void watch_begin(struct jail_state *state, struct jail_slot *slot);
+void watch_end(const struct jail_slot *slot, struct jail_event *ret_event);
 
 #endif

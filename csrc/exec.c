@@ -133,8 +133,15 @@ int exec_start(struct jail_slot *slot, struct jail_event *ret_event, int *ret_ma
 	struct start start = { .slot = slot, .fault = ret_event };
 	/* To whom shares its memory jail-init is no stranger, in /proc (ptrace(2), access mode checking). */
 	long vm = slot->file ? 0 : CLONE_VM;
-	long a[5] = { vm | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD, (long)(stack + STACK_BYTES),
-		      (long)&slot->pid };
+	uint64_t flags = (uint64_t)vm | CLONE_VFORK | CLONE_PARENT_SETTID;
+	struct clone_args into = { .flags = flags | CLONE_INTO_CGROUP,
+				   .parent_tid = (uint64_t)(uintptr_t)&slot->pid,
+				   .exit_signal = SIGCHLD,
+				   .stack = (uint64_t)(uintptr_t)stack,
+				   .stack_size = STACK_BYTES,
+				   .cgroup = (uint64_t)(uint32_t)slot->cgroup };
+	long in_cgroup[5] = { (long)&into, sizeof(into) };
+	long plainly[5] = { (long)flags | SIGCHLD, (long)(stack + STACK_BYTES), (long)&slot->pid };
 	int pid, r = 0;
 
 	*ret_event = (struct jail_event){ .kind = JAIL_EVENT_STARTED,
@@ -147,7 +154,10 @@ int exec_start(struct jail_slot *slot, struct jail_event *ret_event, int *ret_ma
 		fail(ret_event, JAIL_STEP_TERMINAL, r);
 		return r;
 	}
-	pid = (int)clone_call(__NR_clone, a, slot->file ? file_child : child, &start);
+	if (slot->cgroup >= 0)
+		pid = (int)clone_call(__NR_clone3, in_cgroup, child, &start);
+	else
+		pid = (int)clone_call(__NR_clone, plainly, slot->file ? file_child : child, &start);
 	if (pid < 0)
 		fail(ret_event, JAIL_STEP_CLONE, pid);
 	ret_event->pid = pid;

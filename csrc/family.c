@@ -16,68 +16,33 @@ struct kin {
 	int parent;
 };
 
-struct entry {
-	uint64_t inode;
-	int64_t offset;
-	uint16_t len;
-	uint8_t type;
-	char name[];
+struct family {
+	int proc;
+	struct kin *kin;
+	int count;
+	int max;
 };
 
-static int parse_pid(const char *text)
+/* A process that lives: not a zombie, which needs no signal. */
+static int note(void *arg, int pid)
 {
-	int pid = 0;
+	struct family *family = arg;
+	struct proc_stat stat;
 
-	while (*text >= '0' && *text <= '9')
-		pid = pid * 10 + (*text++ - '0');
-	return *text == '\0' || *text == ' ' ? pid : 0;
-}
-
-/* The parent of a process that lives: not a zombie, which needs no signal.  0 when there is none. */
-static int living_parent(int proc_fd, const char *pid)
-{
-	char path[32], text[512];
-	size_t n = 0;
-	long len;
-	const char *at;
-	auto_close fd = -1;
-
-	while (pid[n] && n < 16) {
-		path[n] = pid[n];
-		n++;
-	}
-	__builtin_memcpy(path + n, "/stat", 6);
-	fd = (int)sys(openat, proc_fd, path, O_RDONLY | O_CLOEXEC);
-	len = fd < 0 ? fd : sys(read, fd, text, sizeof(text) - 1);
-	if (len <= 0)
+	if (proc_stat(family->proc, pid, &stat) < 0 || stat.state == 'Z' || stat.state == 'X')
 		return 0;
-	text[len] = '\0';
-	/* "PID (NAME) STATE PPID ...": the name may hold anything, so the last parenthesis counts. */
-	at = text + len;
-	while (at > text && *at != ')')
-		at--;
-	return at[0] == ')' && at[1] == ' ' && at[2] != 'Z' && at[2] != 'X' ? parse_pid(at + 4) : 0;
+	if (stat.parent && stat.parent < PIDS_MAX && pid < PIDS_MAX && family->count < family->max)
+		family->kin[family->count++] = (struct kin){ .pid = pid, .parent = stat.parent };
+	return 0;
 }
 
 static int list(struct kin *kin, int max)
 {
 	auto_close proc = (int)sys(openat, AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	__attribute__((aligned(8))) char buffer[4096];
-	int count = 0;
-	long n = proc;
+	struct family family = { .proc = proc, .kin = kin, .max = max };
+	int r = proc < 0 ? proc : proc_each(proc, note, &family);
 
-	while (n >= 0 && (n = sys(getdents64, proc, buffer, sizeof(buffer))) > 0) {
-		for (long at = 0; at < n;) {
-			const struct entry *entry = (const void *)(buffer + at);
-			int pid = parse_pid(entry->name);
-			int parent = pid ? living_parent(proc, entry->name) : 0;
-
-			if (parent && parent < PIDS_MAX && pid < PIDS_MAX && count < max)
-				kin[count++] = (struct kin){ .pid = pid, .parent = parent };
-			at += entry->len;
-		}
-	}
-	return n < 0 ? (int)n : count;
+	return r < 0 ? r : family.count;
 }
 
 /*

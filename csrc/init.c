@@ -21,7 +21,14 @@
 
 #define ALL_SIGNALS (~(uint64_t)0)
 
-enum { EXIT_DONE = 0, EXIT_SETUP = 1, EXIT_PROTOCOL = 2, EXIT_KERNEL = 3, EXIT_TOLD = 4 };
+enum {
+	EXIT_DONE = 0,
+	EXIT_SETUP = 1,
+	EXIT_PROTOCOL = 2,
+	EXIT_KERNEL = 3,
+	EXIT_TOLD = 4,
+	EXIT_TIME = 5 /* the sandbox's: it has lasted, or was idle, for as long as it may */
+};
 
 /* gcc may emit calls to these for struct copies, even freestanding. */
 void *memcpy(void *to, const void *from, size_t n)
@@ -127,6 +134,18 @@ static void refuse(struct jail_request *request, int step, int r)
 	control_close_fds(request);
 }
 
+/* A cgroup first, if one comes; then standard input, output and error, if those do; and last the status socket. */
+static void take_descriptors(struct jail_slot *slot, const struct jail_request *request)
+{
+	int has_cgroup = !!(slot->flags & JAIL_EXEC_CGROUP);
+
+	slot->cgroup = has_cgroup ? request->fds[0] : -1;
+	slot->status = request->fds[request->n_fds - 1];
+	for (int i = 0; i < 3; i++)
+		slot->fds[i] = i + has_cgroup < request->n_fds - 1 ? request->fds[i + has_cgroup] :
+								     -1;
+}
+
 static void start(struct jail_state *state, struct jail_slots *slots, const struct jail_ops *ops,
 		  struct jail_request *request)
 {
@@ -142,9 +161,11 @@ static void start(struct jail_state *state, struct jail_slots *slots, const stru
 	slot->id = request->id;
 	slot->state = state;
 	slot->ops = ops;
-	slot->status = request->fds[request->n_fds - 1];
-	for (int i = 0; i < 3; i++)
-		slot->fds[i] = i < request->n_fds - 1 ? request->fds[i] : -1;
+	take_descriptors(slot, request);
+	if (state->wall_at_ns && (!slot->deadline_ns || slot->deadline_ns > state->wall_at_ns))
+		slot->deadline_ns = state->wall_at_ns;
+	if (!slot->file)
+		watch_begin(state, slot);
 	r = shepherd_start(slot);
 	if (r < 0) {
 		request_free(slot);
@@ -169,10 +190,18 @@ static int answer(struct jail_state *state, struct jail_slots *slots, const stru
 	return -EBADMSG;
 }
 
-/* Until something happens, or the next deadline. */
-static int await(struct pollfd *fds, int n, const struct jail_slots *slots)
+static uint64_t earlier(uint64_t a, uint64_t b)
 {
-	uint64_t next = deadline_next(slots), now = next ? monotonic_ns() : 0;
+	return a && (!b || a < b) ? a : b;
+}
+
+/* Until something happens, or has to. */
+static int await(struct pollfd *fds, int n, const struct jail_state *state,
+		 const struct jail_slots *slots)
+{
+	uint64_t next = earlier(earlier(deadline_next(slots), watch_next(state, slots)),
+				deadline_of_sandbox(state, slots));
+	uint64_t now = next ? monotonic_ns() : 0;
 	uint64_t left = next > now ? next - now : 0;
 	struct {
 		int64_t seconds, nanoseconds;
@@ -211,9 +240,11 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 
 	slots.used = 0;
 	slots.is_over = 0;
+	deadline_begin(state);
 	while (r >= 0 && !slots.is_over) {
-		r = await(fds, 3, &slots);
+		r = await(fds, 3, state, &slots);
 		deadline_pass(state, &slots, request->bytes + JAIL_REQUEST_BYTES);
+		watch_pass(state, &slots, request->bytes + JAIL_REQUEST_BYTES);
 		if (r >= 0 && fds[1].revents) {
 			if (is_told_to_end(signals))
 				return EXIT_TOLD;
@@ -232,6 +263,8 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 			r = answer(state, &slots, ops, request);
 			control_close_fds(request);
 		}
+		if (deadline_is_over(state, &slots))
+			return EXIT_TIME;
 	}
 	return r < 0 ? r : EXIT_DONE;
 }
@@ -259,7 +292,11 @@ static int live(struct jail_state *state)
 __attribute__((used, noreturn)) void init_main(void)
 {
 	struct jail_state state = {
-		.scratch = -1, .root = -1, .ruleset = -1, .kill_is_contained = sys(getpid) == 1
+		.scratch = -1,
+		.root = -1,
+		.ruleset = -1,
+		.kill_is_contained = sys(getpid) == 1,
+		.watch = { .proc = -1, .disk = -1, .loadavg = -1 },
 	};
 	int status;
 

@@ -97,6 +97,7 @@ static void release(struct jail_slots *slots, struct jail_slot *slot)
 	close_fdp(&slot->status);
 	for (int i = 0; i < 3; i++)
 		close_fdp(&slot->fds[i]);
+	close_fdp(&slot->cgroup);
 	request_free(slot);
 }
 

@@ -80,8 +80,17 @@ static int take_apart(struct jail_slot *slot, const struct jail_exec *exec, cons
 	slot->rows = exec->rows;
 	slot->columns = exec->columns;
 	slot->grace_ns = exec->grace_ns;
+	slot->memory_max = exec->memory;
+	slot->cpu_max_ns = exec->cpu_ns;
+	slot->tasks_max = exec->tasks;
+	slot->sample_ns = exec->sample_ns;
 	slot->deadline_ns = exec->timeout_ns ? monotonic_ns() + exec->timeout_ns : 0;
 	return r < 0 ? r : point(slot, exec, data + exec->data_len, pointers);
+}
+
+static int wanted_fds(const struct jail_exec *exec)
+{
+	return (exec->flags & JAIL_EXEC_TERMINAL ? 1 : 4) + !!(exec->flags & JAIL_EXEC_CGROUP);
 }
 
 static int parse_exec(const struct jail_request *request, struct jail_slot *ret_slot)
@@ -92,7 +101,7 @@ static int parse_exec(const struct jail_request *request, struct jail_slot *ret_
 	char *memory;
 
 	if (request->len < sizeof(*exec) || !exec->text_len || !exec->files || !exec->argc ||
-	    request->n_fds != (exec->flags & JAIL_EXEC_TERMINAL ? 1 : 4) ||
+	    request->n_fds != wanted_fds(exec) ||
 	    len != exec->ops * sizeof(struct jail_op) + exec->data_len + exec->text_len)
 		return -EBADMSG;
 	strings = 1 + (uint64_t)exec->files + exec->argc + exec->envc;

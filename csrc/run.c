@@ -30,6 +30,9 @@ static int (*const rooms[JAIL_OP_MAX_])(struct jail_state *, const struct jail_o
 	[JAIL_OP_UNDUMPABLE] = room_cred_undumpable,
 	[JAIL_OP_SUBREAPER] = room_cred_subreaper,
 	[JAIL_OP_SECCOMP] = room_seccomp_load,
+	[JAIL_OP_PROCESSORS] = room_cpu_processors,
+	[JAIL_OP_WATCH] = room_watch_start,
+	[JAIL_OP_LIFETIME] = room_deadline_lifetime,
 };
 
 int run_ops(struct jail_state *state, const struct jail_op *ops, uint32_t count,

@@ -42,13 +42,19 @@ int shepherd_report(struct jail_slot *slot, int status, const void *rusage)
 		.id = slot->id,
 		.pid = slot->pid,
 		.status = status,
-		.timed_out = (uint32_t)slot->timed_out,
 		.user_us = microseconds(&used->ru_utime),
 		.system_us = microseconds(&used->ru_stime),
 		.maxrss_kb = (uint64_t)used->ru_maxrss,
+		.minor_faults = (uint64_t)used->ru_minflt,
+		.major_faults = (uint64_t)used->ru_majflt,
+		.read_blocks = (uint64_t)used->ru_inblock,
+		.written_blocks = (uint64_t)used->ru_oublock,
+		.voluntary = (uint64_t)used->ru_nvcsw,
+		.involuntary = (uint64_t)used->ru_nivcsw,
 		.wall_ns = monotonic_ns() - slot->start_ns,
 	};
 
+	watch_end(slot, &event);
 	__atomic_store_n(&slot->ended, 1, __ATOMIC_RELEASE);
 	return control_send(slot->status, &event);
 }
@@ -110,6 +116,7 @@ static int shepherd(void *arg)
 	r = exec_start(slot, &event, &master);
 	for (int i = 0; i < 3; i++)
 		close_fdp(&(int){ take_fd(&slot->fds[i]) });
+	close_fdp(&(int){ take_fd(&slot->cgroup) });
 	if (r == 0)
 		announce(slot, &event, master);
 	else

@@ -13,30 +13,52 @@ from .errors import JailError, MeasurementError, PolicyError, ProgramError, Setu
 from .files import Entry
 from .guarantee import Guarantee, Strength
 from .host import Host
+from .outcome import (
+    CpuTimeExceeded,
+    DiskFull,
+    Event,
+    Exited,
+    Killed,
+    Outcome,
+    OutOfMemory,
+    OutputLimit,
+    ProcessLimit,
+    Signalled,
+    TimedOut,
+)
 from .policy import Policy, PolicyPath
 from .probe import probe
 from .process import Process
 from .profile import load_policy, parse_policy
-from .result import Exited, Killed, Outcome, Output, Result, Signalled, Text, TimedOut, Usage
+from .result import Output, Result, Text
 from .sandbox import Sandbox, run
+from .timeline import Timeline
+from .usage import Pressure, Usage
 
 __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "CpuTimeExceeded",
+    "DiskFull",
     "Entry",
+    "Event",
     "Exited",
     "Guarantee",
     "Host",
     "JailError",
     "Killed",
     "MeasurementError",
+    "OutOfMemory",
     "Outcome",
     "Output",
+    "OutputLimit",
     "Policy",
     "PolicyError",
     "PolicyPath",
+    "Pressure",
     "Process",
+    "ProcessLimit",
     "ProgramError",
     "Result",
     "Sandbox",
@@ -45,6 +67,7 @@ __all__ = [
     "Strength",
     "Text",
     "TimedOut",
+    "Timeline",
     "UnsupportedError",
     "Usage",
     "load_policy",

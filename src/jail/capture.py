@@ -87,9 +87,12 @@ class Channel:
         decode: codec and error handler, to give the sink text instead of bytes; None for bytes. A character
             that is cut by the border of two pieces is given whole.
         inert: make control characters visible instead of leaving them to act on a terminal.
+
+    Attributes:
+        taken: bytes so far.
     """
 
-    __slots__ = ("_decoder", "_inert", "_kept", "_sink")
+    __slots__ = ("_decoder", "_inert", "_kept", "_sink", "taken")
 
     def __init__(
         self,
@@ -99,6 +102,7 @@ class Channel:
         decode: tuple[str, str] | None = None,
         inert: bool = False,
     ) -> None:
+        self.taken = 0
         self._kept = Kept(limit)
         self._sink = sink
         self._decoder = codecs.getincrementaldecoder(decode[0])(decode[1]) if decode and sink else None
@@ -114,6 +118,7 @@ class Channel:
         """
         The next bytes, as the program wrote them.
         """
+        self.taken += len(piece)
         self._pass_on(self._inert.feed(piece) if self._inert else piece)
 
     def finish(self) -> None:

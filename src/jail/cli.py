@@ -134,13 +134,22 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("network", "none|host", False, "no network, or the host's"),
     ("env", "NAME=VALUE", True, "set a variable"),
     ("pass-env", "NAME", True, "pass a variable on"),
-    ("memory", "SIZE", False, "memory of each process, such as 512M"),
-    ("scratch", "SIZE", False, "size of /tmp and the home, together"),
-    ("file-size", "SIZE", False, "size of the largest file that can be written"),
+    ("memory", "SIZE", False, "memory of all that runs inside, such as 512M"),
+    ("cpus", "N", False, "processors that it may use, such as 1.5"),
+    ("cpu-seconds", "TIME", False, "processor time of the program and all that it starts"),
     ("processes", "N", False, "processes and threads inside"),
     ("open-files", "N", False, "open files of each process"),
+    ("file-size", "SIZE", False, "size of the largest file that can be written"),
+    ("disk", "SIZE", False, "size of /tmp and the home, together"),
+    ("inodes", "N", False, "files in /tmp and the home, together"),
+    ("output", "SIZE", False, "end it when it has written more than this"),
+    ("core", "SIZE", False, "size of the largest core dump (default: none)"),
+    ("io", "SIZE", False, "bytes a second from and to each disk"),
     ("timeout", "TIME", False, "end it after this time, such as 90s or 2m"),
     ("grace", "TIME", False, "from there: time between SIGTERM and SIGKILL, such as 2s"),
+    ("wall", "TIME", False, "end the sandbox after this time"),
+    ("idle", "TIME", False, "end the sandbox after this time with nothing running"),
+    ("cgroup", "PLACE", False, "auto, none, own, systemd, or a cgroup v2 directory"),
     ("hostname", "NAME", False, "the host's name inside"),
     ("uid", "N", False, "user id seen inside"),
     ("gid", "N", False, "group id seen inside"),
@@ -148,7 +157,7 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("deny-syscalls", "NAME", True, "deny one"),
     ("waive", "GUARANTEE", True, "go on without it where this host cannot keep it"),
 )
-_COUNTS = ("processes", "open_files", "uid", "gid")
+_COUNTS = ("processes", "open_files", "inodes", "uid", "gid")
 
 
 def _add_policy_options(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +166,8 @@ def _add_policy_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--policy", metavar="FILE", help="a policy in TOML, instead of a profile")
     for name, metavar, again, text in _OPTIONS:
         group.add_argument(f"--{name}", metavar=metavar, action="append" if again else "store", help=text)
+    strict = "limits that a kernel can keep are kept by it, or not at all"
+    group.add_argument("--strict", action="store_true", default=None, help=strict)
 
 
 def _add_live_options(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +181,7 @@ def _policy(args: argparse.Namespace) -> Policy:
     if args.profile and args.policy:
         raise PolicyError("--profile and --policy exclude each other; a policy can extend a profile")
     base = load_policy(Path(args.policy) if args.policy else args.profile or "default")
-    given = {name.replace("-", "_") for name, *_ in _OPTIONS}
+    given = {name.replace("-", "_") for name, *_ in _OPTIONS} | {"strict"}
     fields = {name: value for name, value in vars(args).items() if name in given and value is not None}
     for name in _COUNTS:
         if name in fields:

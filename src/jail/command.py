@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypedDict
 from .errors import PolicyError
 from .fields import parse_env_name, parse_env_value
 from .guarantee import Guarantee
+from .limits import UNBOUNDED, Bounds
 from .ops import Op
 from .tighten import TighterFields
 from .units import parse_bytes, parse_seconds
@@ -31,6 +32,7 @@ Command = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[st
 
 _OUTPUT_LIMIT_BYTES = 64 << 20
 _SIZE = (24, 80)
+_SHORTEST_INTERVAL = 0.005
 
 
 class SupportsFileno(Protocol):
@@ -63,6 +65,7 @@ class StreamFields(TypedDict, total=False):
     pty: give it a terminal of its own; what it writes is all `stdout`, which is kept, `PIPE`, `DEVNULL` or a regular
         file. The end of its input is Ctrl-D.
     size: rows and columns of that; 24 and 80 by default.
+    timeline: seconds between two looks at what it uses, at least 0.005; `Result.timeline` has them.
     """
 
     shell: bool
@@ -79,6 +82,7 @@ class StreamFields(TypedDict, total=False):
     inert_output: bool
     pty: bool
     size: tuple[int, int]
+    timeline: float | str | None
 
 
 class ExecFields(StreamFields, TighterFields, total=False):
@@ -107,6 +111,9 @@ class Defaults(TypedDict):
     grace: float
     ops: tuple[Op, ...]
     guarantees: tuple[Guarantee, ...]
+    bounds: Bounds
+    watched: Bounds
+    grouped: Bounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +136,10 @@ class Exec:
         size: rows and columns of its terminal; None for no terminal.
         ops: what this program carries out after the plan's ops.
         guarantees: what is enforced for it.
+        bounds: what it may have.
+        watched: what of that is its own, and kept by `jail-init`.
+        grouped: what of that is its own, and kept by its cgroup.
+        timeline: seconds between two samples; None for none.
         background: the caller does not wait for its end.
         last: the sandbox ends with this program.
     """
@@ -150,12 +161,19 @@ class Exec:
     size: tuple[int, int] | None = None
     ops: tuple[Op, ...] = ()
     guarantees: tuple[Guarantee, ...] = ()
+    bounds: Bounds = UNBOUNDED
+    watched: Bounds = UNBOUNDED
+    grouped: Bounds = UNBOUNDED
+    timeline: float | None = None
     background: bool = False
     last: bool = False
 
-    def encode(self) -> bytes:
+    def encode(self, *, in_cgroup: bool = False) -> bytes:
         """
         The request's body.
+
+        Args:
+            in_cgroup: the directory of a cgroup comes along.
         """
         args = [os.fsencode(arg) for arg in self.args]
         env = [os.fsencode(f"{name}={value}") for name, value in self.env.items()]
@@ -165,10 +183,14 @@ class Exec:
             args,
             env,
             ops=self.ops,
-            flags=self._flags(),
+            flags=self._flags() | (ExecFlag.CGROUP if in_cgroup else ExecFlag(0)),
             size=self.size or (0, 0),
             timeout=self.timeout,
             grace=self.grace,
+            tasks=self.watched.processes or 0,
+            memory=self.watched.memory or 0,
+            cpu=self.bounds.cpu_seconds,
+            sample=self.timeline,
         )
 
     def _flags(self) -> ExecFlag:
@@ -244,6 +266,10 @@ def parse_exec(
         size=_size(get("size") or _SIZE) if get("pty") else None,
         ops=defaults["ops"],
         guarantees=defaults["guarantees"],
+        bounds=defaults["bounds"],
+        watched=defaults["watched"],
+        grouped=defaults["grouped"],
+        timeline=_interval(get("timeline")),
         background=background,
         last=last,
     )
@@ -306,6 +332,18 @@ def _seconds(value: object, key: str) -> float:
         return parse_seconds(value)
     except PolicyError as exc:
         raise PolicyError(str(exc), key=key) from None
+
+
+def _interval(value: object) -> float | None:
+    """
+    Seconds between two samples: jail-init looks no more often than every 5 ms.
+    """
+    if value is None:
+        return None
+    seconds = _seconds(value, "timeline")
+    if seconds < _SHORTEST_INTERVAL:
+        raise PolicyError(f"{seconds:g} seconds is less than {_SHORTEST_INTERVAL:g}", key="timeline")
+    return seconds
 
 
 def _limit(value: object) -> int:

@@ -1,21 +1,22 @@
 """
-The ops that take rights away: Landlock, capabilities, resource limits, the seccomp filter.
+The ops that take rights away: Landlock, and single system calls.
 
 Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import struct
+from collections.abc import Iterator, Mapping
 from enum import IntFlag
 
-from .host import Host
 from .layout import writable_places
 from .ops import Op, OpKind
 from .policy import Policy
 from .view import Tree, View, is_below
 
-__all__ = ["landlock_ops", "landlock_ops_of_less", "rlimit_ops", "scope_ops"]
+__all__ = ["landlock_ops", "landlock_ops_of_less", "refusal_op", "scope_ops"]
 
 
 class Access(IntFlag):
@@ -66,8 +67,16 @@ SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0  # ABI 6
 SCOPE_SIGNAL = 1 << 1  # ABI 6
 _NET_BIND_AND_CONNECT_TCP = 0b11  # ABI 4
 
-# setrlimit(2); the same on x86_64 and aarch64.
-_RLIMIT_FSIZE, _RLIMIT_DATA, _RLIMIT_CORE, _RLIMIT_NPROC, _RLIMIT_NOFILE = 1, 2, 4, 6, 7
+# What a single call is refused with, and the calls' numbers: scripts/syscall.tbl of Linux.
+REFUSALS = {"clone3": errno.ENOSYS, "sched_setaffinity": errno.EPERM}
+_NUMBERS = {
+    "aarch64": {"clone3": 435, "sched_setaffinity": 122},
+    "x86_64": {"clone3": 435, "sched_setaffinity": 203},
+}
+# struct sock_filter of linux/filter.h: code, jt, jf, k. seccomp.py has more of this.
+_INSTRUCTION = struct.Struct("<HBBI")
+_LOAD, _JUMP_EQ, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _ERRNO = 0x7FFF_0000, 0x0005_0000
 
 
 def _known(abi: int) -> Access:
@@ -182,20 +191,18 @@ def scope_ops(abi: int) -> list[Op]:
     ]
 
 
-def rlimit_ops(policy: Policy, host: Host) -> Iterator[Op]:
+def refusal_op(arch: str, calls: Mapping[str, int]) -> Op:
     """
-    What each program carries. Hard equals soft: nothing inside can raise it.
+    A filter beside the built-in one, for calls that it lets through.
+
+    It does not look at the architecture: the built-in one has killed whoever comes with another.
+
+    Args:
+        arch: as uname(2) has it.
+        calls: name -> errno; names of `REFUSALS`.
     """
-    limits: list[tuple[int, int | None]] = [
-        # Not 0: a core_pattern that is a pipe gets its dump all the same, but for this value. core(5)
-        (_RLIMIT_CORE, 1),
-        (_RLIMIT_FSIZE, policy.file_size),
-        (_RLIMIT_DATA, policy.memory),
-        (_RLIMIT_NOFILE, policy.open_files),
-        # jail-init and the shepherd count too: RLIMIT_NPROC is of the user namespace.
-        (_RLIMIT_NPROC, policy.processes + 2 if policy.processes is not None else None),
-    ]
-    for resource, wanted in limits:
-        if wanted is not None:
-            limit = min(wanted, host.hard_limits.get(resource, wanted))
-            yield Op(OpKind.RLIMIT, args=(resource, limit, limit))
+    program = [(_LOAD, 0, 0, 0)]  # the call's number is the first of struct seccomp_data
+    for name, error in sorted(calls.items()):
+        program += [(_JUMP_EQ, 0, 1, _NUMBERS[arch][name]), (_RETURN, 0, 0, _ERRNO | error)]
+    program.append((_RETURN, 0, 0, _ALLOW))
+    return Op(OpKind.SECCOMP, data=b"".join(_INSTRUCTION.pack(*instruction) for instruction in program))

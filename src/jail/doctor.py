@@ -7,9 +7,9 @@ from __future__ import annotations
 from .errors import UnsupportedError
 from .guarantee import GUARANTEES
 from .host import FEATURES, Host
-from .plan import Tier, choose_tier
 from .policy import Policy
 from .session import make_plan
+from .tier import Tier, choose_tier
 
 __all__ = ["diagnose"]
 

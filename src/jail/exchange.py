@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
+from .cgroup import Leaf
 from .command import Exec
 from .errors import JailError
 from .execution import Execution
@@ -33,6 +34,7 @@ class Exchange:
         init: where it is to run.
         exec_id: its number there.
         what: what to start.
+        leaf: its cgroup, or None.
 
     Attributes:
         execution: what is known of it.
@@ -44,8 +46,9 @@ class Exchange:
         on_end: called when it is over.
     """
 
-    def __init__(self, init: Init, exec_id: int, what: Exec) -> None:
+    def __init__(self, init: Init, exec_id: int, what: Exec, leaf: Leaf | None = None) -> None:
         self.init = init
+        self.leaf = leaf
         self.id = exec_id
         self.execution = Execution(what)
         self.streams = Streams(self.execution)
@@ -56,6 +59,7 @@ class Exchange:
         self.on_end: Callable[[], None] | None = None
         self._watcher: Watcher | None = None
         self._lock = threading.RLock()  # who drives it, and who adopts a stream
+        self._is_silenced = False
         self._expects_fds = what.background or what.size is not None
         with ExitStack() as on_failure:
             on_failure.callback(self.streams.close)
@@ -65,7 +69,9 @@ class Exchange:
                 self._status, status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 on_failure.callback(self._status.close)
                 theirs.callback(status.close)
-                init.ask(RequestKind.EXEC, exec_id, what.encode(), [*ends, status.fileno()])
+                first = [leaf.fd] if leaf else []
+                body = what.encode(in_cgroup=leaf is not None)
+                init.ask(RequestKind.EXEC, exec_id, body, [*first, *ends, status.fileno()])
             on_failure.pop_all()
         self.is_over = False
 
@@ -116,6 +122,9 @@ class Exchange:
             with suppress(BlockingIOError):
                 if not self.streams.read(fd) and self._watcher:
                     self._watcher.unwatch(fd)
+            if self.execution.writes_too_much and not self._is_silenced:
+                self._is_silenced = True
+                self.kill()
 
         return self._guarded(read)
 
@@ -143,6 +152,8 @@ class Exchange:
         self.is_over = True
         self.detach()
         self._status.close()
+        if self.leaf:
+            self.leaf.close()
         try:
             self.streams.close()
         except Exception as exc:  # noqa: BLE001 - a caller's function; raised where the end is awaited
@@ -211,13 +222,23 @@ class Exchange:
         finally:
             for fd in fds:
                 os.close(fd)
-        self.execution.take(event)
+        self.execution.take(event, self.leaf.now() if self.leaf and event.kind is EventKind.SAMPLE else None)
         if event.kind is EventKind.STARTED and self.on_start:
             self.on_start()
-        # When its time was over, what it has left behind is being ended too: until then it is not over.
-        if event.kind is EventKind.EXITED and not event.timed_out:
+        if event.kind is EventKind.EXITED and self.leaf:
+            self._read(self.leaf)
+        # When a limit has ended it, what it has left behind is being ended too: until then it is not over.
+        if event.kind is EventKind.EXITED and not event.end:
             self.streams.drain()
             self._finish()
+
+    def _read(self, leaf: Leaf) -> None:
+        """
+        What its cgroup says, now that the program has ended.
+        """
+        self.execution.figures = leaf.figures()
+        self.execution.oom_kills = leaf.oom_kills
+        self.execution.refused_forks = leaf.refused_forks
 
     def _listen_to_nobody(self) -> None:
         """

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import PolicyError
 from .guarantee import GUARANTEES
-from .units import parse_bytes, parse_seconds, render_value
+from .units import parse_bytes, parse_cpus, parse_seconds, render_value
 
 __all__ = [
     "ITEMS",
@@ -249,6 +249,13 @@ def _policy_path(value: object) -> PolicyPath:
     return PolicyPath(**value)
 
 
+def _cgroup(value: object) -> str:
+    place = parse_path_text(value)
+    if not place.startswith("/"):
+        return _one_of("auto", "none", "own", "systemd")(place)
+    return place
+
+
 parse_env_name = _matching(r"[^=\0]+", 'the name of a variable, without "=" and NUL')
 _syscall = _matching(r"[a-z_][a-z0-9_]{0,63}", "the kernel's name of a system call")
 _id = _or_none(_count(0, 2**32 - 2))  # all bits set, -1, means "no change" to setresuid(2)
@@ -267,12 +274,22 @@ SCALARS: Mapping[str, Callable[[object], Any]] = {
     "uid": _id,
     "gid": _id,
     "memory": _or_none(_at_least(1, parse_bytes)),
-    "file_size": _or_none(parse_bytes),  # 0 has a meaning: files can be made but not filled, setrlimit(2)
-    "scratch": _or_none(_at_least(1, parse_bytes)),
+    "cpus": _or_none(_at_least(0.01, parse_cpus)),  # cpu.max takes no less: 1 ms of 100. cgroup-v2.rst
+    "cpu_seconds": _or_none(_at_least(0.01, parse_seconds)),  # proc(5) counts hundredths
     "processes": _or_none(_count(1, 2**22)),  # PID_MAX_LIMIT of 64-bit kernels, proc_sys_kernel(5)
     "open_files": _or_none(_count(1, 2**31 - 1)),
-    "grace": parse_seconds,
+    "file_size": _or_none(parse_bytes),  # 0 has a meaning: files can be made but not filled, setrlimit(2)
+    "disk": _or_none(_at_least(1, parse_bytes)),
+    "inodes": _or_none(_count(64, 2**31 - 1)),  # what the tree itself is made of takes some
+    "output": _or_none(parse_bytes),
+    "core": parse_bytes,
+    "io": _or_none(_at_least(1, parse_bytes)),
     "timeout": _or_none(_at_least(1e-9, parse_seconds)),  # it crosses to C in whole nanoseconds
+    "grace": parse_seconds,
+    "wall": _or_none(_at_least(1e-9, parse_seconds)),
+    "idle": _or_none(_at_least(1e-9, parse_seconds)),
+    "strict": _flag,
+    "cgroup": _cgroup,
 }
 ITEMS: Mapping[str, Callable[[object], Any]] = {
     "read": _policy_path,
@@ -284,5 +301,7 @@ ITEMS: Mapping[str, Callable[[object], Any]] = {
     "waive": _one_of(*GUARANTEES),
 }
 PATHS = frozenset({"read", "write", "deny"})
+BYTES = ("memory", "file_size", "disk", "output", "core", "io")
+SECONDS = ("cpu_seconds", "timeout", "grace", "wall", "idle")
 # Lists that give different verdicts about the same thing.
 OPPOSITES = (("read", "write", "deny"), ("allow_syscalls", "deny_syscalls"))

@@ -24,8 +24,11 @@ GUARANTEES: dict[str, str] = {
     "descriptors": "only standard input, output and error are open",
     "environment": "only named variables are passed on",
     "memory": "memory is bounded",
+    "cpu": "the use of processors is bounded",
     "pids": "the number of processes is bounded",
     "disk": "what can be written is bounded",
+    "io": "the traffic with disks is bounded",
+    "output": "what is written to standard output and error is bounded",
     "time": "the run ends in time",
     "teardown": "no process outlives the sandbox",
 }

@@ -25,7 +25,7 @@ FEATURES: dict[str, str] = {
     "seccomp_notify": "seccomp user notification",
     "clone3": "clone3(2)",
     "pidfd": "pidfd_open(2)",
-    "cgroup": "a cgroup v2 directory that the caller may divide",
+    "cgroup": "a cgroup v2 directory in which the caller may make others",
     "libseccomp": "libseccomp and pyseccomp, to compile filters of one's own",
 }
 
@@ -33,17 +33,18 @@ FEATURES: dict[str, str] = {
 @dataclass(frozen=True, slots=True)
 class CgroupFacts:
     """
-    Where the caller stands in the cgroup v2 hierarchy, by the files' own word.
+    The cgroup v2 directory in which sandboxes have cgroups of their own.
 
     Args:
-        path: the directory of the caller's own cgroup, or None where no cgroup2 is mounted.
-        controllers: ``cgroup.controllers`` of it.
-        writable: whether its ``cgroup.procs`` and ``cgroup.subtree_control`` may be written.
+        path: it, or None where there is none that may be used.
+        controllers: those that a cgroup made in there has.
+        version: of the hierarchy that is mounted: "v2"; "hybrid", where v2 is there and v1 has the controllers;
+            "v1"; or "none".
     """
 
     path: str | None = None
     controllers: tuple[str, ...] = ()
-    writable: bool = False
+    version: str = "v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Host:
         missing: for a feature that is absent, what the kernel said.
         cures: for a feature that is absent, what would bring it.
         container: "docker", "kubernetes", "podman", ... or None.
-        cgroup: the caller's place in cgroup v2.
+        cgroup: where cgroups can be made.
         interpreter: canonical directories of the running Python, and of its environment.
         bin_directory: where the running Python's own programs are.
         memory_bytes: of the machine.
@@ -83,7 +84,7 @@ class Host:
     missing: Mapping[str, str] = field(default_factory=dict)
     cures: Mapping[str, str] = field(default_factory=dict)
     container: str | None = None
-    cgroup: CgroupFacts = CgroupFacts()
+    cgroup: CgroupFacts = CgroupFacts("/sys/fs/cgroup/user", ("cpu", "io", "memory", "pids"))
     interpreter: tuple[str, ...] = ()
     bin_directory: str = "/usr/bin"
     memory_bytes: int = 1 << 33

@@ -15,14 +15,14 @@ from .ops import MountAttribute, Op, OpKind
 from .policy import Policy
 from .view import View, is_below
 
-__all__ = ["inside_ids", "tree_ops", "writable_places"]
+__all__ = ["inside_ids", "tmpfs_size", "tree_ops", "writable_places"]
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 # Where programs expect to be able to write. /run is not among them: what listens there is the host's.
 _SCRATCH = {"/tmp": 0o1777, "/var/tmp": 0o1777, "/dev/shm": 0o1777}  # noqa: S108 - places inside
 
-_DEFAULT_SCRATCH_BYTES = 1 << 30
+_DEFAULT_DISK_BYTES = 1 << 30
 
 # One inode is about 1 KiB of kernel memory that tmpfs(5) does not count as size: 16 KiB of size buy one.
 _BYTES_PER_INODE = 1 << 14
@@ -45,23 +45,31 @@ def writable_places(view: View) -> list[str]:
     return [path for path in (*_SCRATCH, *own_home) if not view.tree_of(path)]
 
 
-def tree_ops(policy: Policy, host: Host, view: View) -> list[Op]:
+def tmpfs_size(policy: Policy) -> tuple[int, int]:
     """
-    From an empty tmpfs to the tree that becomes ``/``.
+    What is the sandbox's own, in bytes and inodes.
     """
-    size = policy.scratch if policy.scratch is not None else _DEFAULT_SCRATCH_BYTES
+    size = policy.disk if policy.disk is not None else _DEFAULT_DISK_BYTES
+    return size, policy.inodes if policy.inodes is not None else max(size // _BYTES_PER_INODE, 1024)
+
+
+def tree_ops(policy: Policy, host: Host, view: View, *before_pivot: Op) -> list[Op]:
+    """
+    From an empty tmpfs to the tree that becomes ``/``; some ops want both trees in reach.
+    """
     placed = [*_tree_binds(view), *_devices(), *_writable(view), *_hidden(view), *_links(view)]
     placed.sort(key=lambda op: op.path.split("/"))
     proc = [Op(OpKind.PROC, "/proc", args=(int(MountAttribute.RDONLY | _INERT),))] if host.has("proc") else []
     masks = [Op(OpKind.HIDE, path) for path in host.proc_files] if proc else []
     return [
         Op(OpKind.MOUNT_PRIVATE),
-        Op(OpKind.SCRATCH, args=(size, max(size // _BYTES_PER_INODE, 1024))),
+        Op(OpKind.SCRATCH, args=tmpfs_size(policy)),
         *placed,
         *_accounts(policy, host, view),
         *([Op(OpKind.DEVPTS, "/dev/pts")] if host.has("devpts") else []),
         *proc,
         *masks,
+        *before_pivot,
         Op(OpKind.PIVOT),
     ]
 

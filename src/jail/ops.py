@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-__all__ = ["AMBIENT", "NAMESPACES", "Clone", "MountAttribute", "Op", "OpKind", "render_op"]
+__all__ = ["AMBIENT", "NAMESPACES", "Clone", "MountAttribute", "Op", "OpKind", "ProcPlace", "render_op"]
 
 
 class OpKind(IntEnum):
@@ -43,6 +43,18 @@ class OpKind(IntEnum):
     UNDUMPABLE = 23
     SUBREAPER = 24
     SECCOMP = 25
+    PROCESSORS = 26
+    WATCH = 27
+    LIFETIME = 28
+
+
+class ProcPlace(IntEnum):
+    """
+    ``enum jail_proc_place``: which /proc is looked at.
+    """
+
+    OUTSIDE = 0
+    INSIDE = 1
 
 
 class Clone(IntFlag):
@@ -122,6 +134,9 @@ _MEANING: dict[OpKind, str] = {
     OpKind.UNDUMPABLE: "jail-init is not dumpable",
     OpKind.SUBREAPER: "orphans come to jail-init",
     OpKind.SECCOMP: "seccomp filter of {size} bytes",
+    OpKind.PROCESSORS: "run on {a[0]} processors, from the one that jail-init is on",
+    OpKind.WATCH: "watch by {path}: memory {a[0]}, processes {a[1]}, noticed at {a[2]} (0: only looked at)",
+    OpKind.LIFETIME: "end after {a[0]} ns, and after {a[1]} ns with nothing running (0: never)",
 }
 
 # setrlimit(2); the numbers are the same on x86_64 and aarch64.

@@ -16,10 +16,12 @@ from typing import Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
 from .errors import PolicyError
 from .fields import (
+    BYTES,
     ITEMS,
     OPPOSITES,
     PATHS,
     SCALARS,
+    SECONDS,
     PolicyPath,
     did_you_mean,
     identity,
@@ -63,12 +65,22 @@ class PolicyFields(TypedDict, total=False):
     uid: int | None
     gid: int | None
     memory: int | str | None
-    file_size: int | str | None
-    scratch: int | str | None
+    cpus: float | str | None
+    cpu_seconds: float | str | None
     processes: int | None
     open_files: int | None
+    file_size: int | str | None
+    disk: int | str | None
+    inodes: int | None
+    output: int | str | None
+    core: int | str
+    io: int | str | None
     timeout: float | str | None
     grace: float | str
+    wall: float | str | None
+    idle: float | str | None
+    strict: bool
+    cgroup: str | SupportsFspath
     allow_syscalls: Sequence[str]
     deny_syscalls: Sequence[str]
     waive: Sequence[str]
@@ -107,13 +119,27 @@ class Policy:
         hostname: the host name inside, RFC 1123, at most 64 bytes.
         uid: user id seen inside. None: the caller's own, or 1000 when the caller is root.
         gid: group id seen inside, likewise.
-        memory: memory of all programs inside together. Unit: bytes.
-        file_size: size of the largest file that may be written. Unit: bytes.
-        scratch: size of the private /tmp, /dev/shm and home. Unit: bytes.
+        memory: memory of all programs inside together; without swap. Unit: bytes.
+        cpus: processors that all of them together may use, on average: 1.5 is one and a half.
+        cpu_seconds: processor time of one program and all that it starts. Unit: seconds.
         processes: processes and threads inside, together.
         open_files: open file descriptors of one process.
+        file_size: size of the largest file that may be written. Unit: bytes.
+        disk: size of what is the sandbox's own: /tmp, /var/tmp, /dev/shm and the home, together; 1 GiB by
+            default. What it may write of the host's files is not in it. Unit: bytes.
+        inodes: number of files in there; one for each 16 KiB of `disk` by default.
+        output: what one program may write to standard output and error, together, before it is ended. Unit:
+            bytes. What is kept of it is `output_limit`'s to say.
+        core: size of the largest core dump. Unit: bytes.
+        io: to and from each disk that it writes to, in each direction. Unit: bytes per second.
         timeout: wall-clock time of one program, until it and its descendants get SIGTERM. Unit: seconds.
         grace: time from there until SIGKILL. Unit: seconds.
+        wall: wall-clock time of the sandbox: what runs then is timed out, and it ends. Unit: seconds.
+        idle: time with no program running after which it ends. Unit: seconds.
+        strict: where the kernel could keep a limit (memory, cpus, processes, io) nobody else will do.
+        cgroup: where to make cgroups: "auto", a place that this process may use as it is, if there is one;
+            "none"; "own", its own cgroup, from which it is moved to a leaf for that; "systemd", a scope
+            that the user's service manager is asked for, to which it is moved; or a directory.
         allow_syscalls: kernel names of system calls to allow beside the built-in filter.
         deny_syscalls: kernel names of system calls to deny beside it.
         waive: names of guarantees that the caller goes on without where the host cannot keep them;
@@ -138,12 +164,22 @@ class Policy:
     uid: int | None = None
     gid: int | None = None
     memory: int | None = None
-    file_size: int | None = None
-    scratch: int | None = None
+    cpus: float | None = None
+    cpu_seconds: float | None = None
     processes: int | None = None
     open_files: int | None = None
+    file_size: int | None = None
+    disk: int | None = None
+    inodes: int | None = None
+    output: int | None = None
+    core: int = 0
+    io: int | None = None
     timeout: float | None = None
     grace: float = 2.0
+    wall: float | None = None
+    idle: float | None = None
+    strict: bool = False
+    cgroup: str = "auto"
     allow_syscalls: tuple[str, ...] = ()
     deny_syscalls: tuple[str, ...] = ()
     waive: tuple[str, ...] = ()
@@ -356,6 +392,6 @@ def _render_toml(value: object) -> str:
 
 
 _RENDER: Mapping[str, Callable[[Any], str]] = {
-    **dict.fromkeys(("memory", "file_size", "scratch"), lambda count: f'"{render_bytes(count)}"'),
-    **dict.fromkeys(("timeout", "grace"), lambda seconds: f'"{render_seconds(seconds)}"'),
+    **dict.fromkeys(BYTES, lambda count: f'"{render_bytes(count)}"'),
+    **dict.fromkeys(SECONDS, lambda seconds: f'"{render_seconds(seconds)}"'),
 }

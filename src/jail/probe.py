@@ -8,6 +8,7 @@ together is the usual case; only when it fails is each feature tried by itself.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import importlib.util
@@ -21,12 +22,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import _core
+from .delegation import find_place
 from .errors import SetupError
-from .host import CgroupFacts, Host
+from .host import Host
 from .ops import AMBIENT, NAMESPACES, Clone, MountAttribute, Op, OpKind
 from .spawn import spawn_init
 
-__all__ = ["probe"]
+__all__ = ["probe", "probe_with"]
 
 _SECCOMP_RET_ERRNO = 0x00050000
 _SECCOMP_RET_USER_NOTIF = 0x7FC00000
@@ -59,11 +61,11 @@ def probe() -> Host:
             missing[feature] = os.strerror(error)
         else:
             found.add(feature)
-    cgroup = _cgroup_facts()
-    if cgroup.writable:
+    cgroup, why = find_place(os.environ.get("JAIL_CGROUP") or "auto")
+    if cgroup.path is not None and "clone3" in found:
         found.add("cgroup")
     else:
-        missing["cgroup"] = f"{cgroup.path or 'no cgroup2 mount'} is not the caller's to divide"
+        missing["cgroup"] = why or "no clone3(2), to start programs in one"
     if "userns" not in found:
         missing["userns"] += _refused_by()
     account = _account()
@@ -87,6 +89,24 @@ def probe() -> Host:
         proc_files=tuple(_telling_files()),
         hard_limits=_hard_limits(),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def probe_with(cgroup: str) -> Host:
+    """
+    The same with another wish for the place of cgroups; see `Policy.cgroup`.
+
+    Raises:
+        UnsupportedError: what is asked for by name cannot be had.
+    """
+    host = probe()
+    if cgroup == "auto":
+        return host
+    place, why = find_place(cgroup)
+    if place.path is not None and host.has("clone3"):
+        return dataclasses.replace(host, cgroup=place, features=host.features | {"cgroup"})
+    missing = {**host.missing, "cgroup": why or "no clone3(2), to start programs in one"}
+    return dataclasses.replace(host, cgroup=place, features=host.features - {"cgroup"}, missing=missing)
 
 
 def _try(setup: tuple[Op, ...], *, privileged: bool = False) -> SetupError | None:
@@ -254,15 +274,3 @@ def _container() -> str | None:
     if Path("/run/.containerenv").exists():
         return "podman"
     return os.environ.get("container") or None  # systemd's CONTAINER_INTERFACE.md: lower case
-
-
-def _cgroup_facts() -> CgroupFacts:
-    own = next((line[3:] for line in _read("/proc/self/cgroup").splitlines() if line.startswith("0::")), None)
-    mounts = (line.split() for line in _read("/proc/self/mountinfo").splitlines())
-    mount = next((m for m in mounts if m[m.index("-") + 1] == "cgroup2"), None)
-    if own is None or mount is None:
-        return CgroupFacts()
-    # proc_pid_mountinfo(5): field 4 is the root of the mount, which a container's is not always "/".
-    path = os.path.normpath(mount[4] + "/" + os.path.relpath(own, mount[3]))
-    writable = all(os.access(f"{path}/{f}", os.W_OK) for f in ("cgroup.procs", "cgroup.subtree_control"))
-    return CgroupFacts(path, tuple(_read(f"{path}/cgroup.controllers").split()), writable)

@@ -13,11 +13,13 @@ from typing import Any, Generic, Literal, TypeVar
 from .errors import JailError
 from .exchange import Exchange
 from .guarantee import Guarantee
+from .outcome import Outcome
 from .plan import Plan
 from .policy import Policy
-from .result import Outcome, Output, Text, Usage
+from .result import Output, Text
 from .session import Session
 from .streams import set_size, typed
+from .usage import Usage
 from .wire import Scope
 
 __all__ = ["Box", "Program"]
@@ -90,7 +92,7 @@ class Program(ABC):
         """
         What it cost; None while it runs, and where it ended with its sandbox, which leaves nobody to ask.
         """
-        return self._execution.usage()
+        return self._execution.usage
 
     def output(self) -> tuple[Output | Text, Output | Text]:
         """

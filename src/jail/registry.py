@@ -22,8 +22,9 @@ from typing import Any
 
 from .errors import JailError, PolicyError
 from .fork import forget_in_child
+from .liveness import started
 
-__all__ = ["Record", "Registration", "connect", "end", "find", "records", "started"]
+__all__ = ["Record", "Registration", "connect", "end", "find", "records"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -156,19 +157,6 @@ def end(record: Record) -> None:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
     finally:
         os.close(pidfd)
-
-
-def started(pid: int) -> int | None:
-    """
-    When a process was started, in clock ticks since boot; None when there is none, or only what is left of one
-    until its parent waits. Source: proc_pid_stat(5).
-    """
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            state, *fields = file.read().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if state in "ZX" else int(fields[18])
 
 
 def _checked(name: str) -> str:

@@ -22,8 +22,9 @@ from typing import Any
 from .command import PIPE
 from .errors import JailError, SetupError
 from .exchange import Exchange
+from .liveness import started
 from .loop import READ, pump
-from .registry import Record, Registration, started
+from .registry import Record, Registration
 from .session import Session
 
 __all__ = ["ask", "receive", "register"]

@@ -16,7 +16,7 @@ from .host import Host
 from .policy import Policy, PolicyPath
 from .view import Tree, View, is_below, upwards
 
-__all__ = ["resolve"]
+__all__ = ["disks_of", "resolve"]
 
 # Made fresh for each sandbox; showing the host's would undo that.
 _OUR_OWN = ("/proc", "/dev/pts", "/dev/shm", "/tmp", "/")  # noqa: S108 - a path inside, no temporary file
@@ -269,3 +269,32 @@ def _home(host: Host, trees: Mapping[str, Tree]) -> str:
     candidates = (host.home, "/home/jail", "/jail")
     free = (home for home in candidates if home != "/" and _around(home, trees) is None)
     return next(free, "/tmp")  # noqa: S108 - the sandbox's own
+
+
+def disks_of(view: View) -> tuple[str, ...]:
+    """
+    The disks that can be written to, as ``MAJOR:MINOR``, each once.
+
+    Raises:
+        UnsupportedError: a writable tree lies on none: on a network, in memory, or on a file system with numbers of
+            its own.
+    """
+    devices = {_disk(tree.path) for tree in view.trees if tree.writable}
+    return tuple(sorted(devices))
+
+
+def _disk(path: str) -> str:
+    """
+    A partition's limits are its disk's: io.max takes no other. Source: cgroup-v2.rst, "IO Interface Files".
+    """
+    device = os.stat(path).st_dev
+    place = os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    if os.path.exists(f"{place}/partition"):
+        place = os.path.dirname(place)
+    try:
+        with open(f"{place}/dev", encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        raise UnsupportedError(
+            "io", needs=f"a disk behind {path}", found="none that the kernel names"
+        ) from None

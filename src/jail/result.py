@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
-import signal
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
 from .errors import ProgramError
 from .guarantee import Guarantee
+from .outcome import Event, Exited, Outcome
+from .timeline import Timeline
+from .usage import Usage
 
-__all__ = ["Exited", "Killed", "Outcome", "Output", "Result", "Signalled", "Text", "TimedOut", "Usage"]
+__all__ = ["Output", "Result", "Text"]
 
 
 class Output(bytes):
@@ -131,125 +132,6 @@ Written = TypeVar("Written", Output, Text)
 
 
 @dataclass(frozen=True, slots=True)
-class Exited:
-    """
-    It called exit(3) or returned from main.
-    """
-
-    code: int
-
-    @property
-    def exit_code(self) -> int:
-        """
-        The code itself, 0 to 255.
-        """
-        return self.code
-
-    def __str__(self) -> str:
-        return f"exited with {self.code}"
-
-
-@dataclass(frozen=True, slots=True)
-class Signalled:
-    """
-    A signal ended it that the sandbox did not send.
-    """
-
-    signal: int
-    core_dumped: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """
-        128 and the signal's number, as shells have it.
-        """
-        return 128 + self.signal
-
-    def __str__(self) -> str:
-        known = {member.value: member.name for member in signal.Signals}
-        return f"ended by {known.get(self.signal, f'signal {self.signal}')}"
-
-
-@dataclass(frozen=True, slots=True)
-class TimedOut:
-    """
-    Its time was over, and it was sent SIGTERM, and SIGKILL if that did not end it. Unit: seconds allowed.
-    """
-
-    seconds: float
-
-    @property
-    def exit_code(self) -> int:
-        """
-        124, as timeout(1) has it.
-        """
-        return 124
-
-    def __str__(self) -> str:
-        return f"timed out after {self.seconds:g} seconds"
-
-
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """
-    The caller killed it.
-    """
-
-    @property
-    def exit_code(self) -> int:
-        """
-        137, 128 and SIGKILL.
-        """
-        return 128 + int(signal.SIGKILL)
-
-    def __str__(self) -> str:
-        return "killed by the caller"
-
-
-Outcome = Exited | Signalled | TimedOut | Killed
-
-
-def outcome_of(status: int) -> Exited | Signalled:
-    """
-    The outcome in a wait status. Source: wait(2), ``WIFEXITED`` and its kin.
-
-    >>> outcome_of(0x0100), outcome_of(9), outcome_of(0x80 | 11)
-    (Exited(code=1), Signalled(signal=9, core_dumped=False), Signalled(signal=11, core_dumped=True))
-    """
-    if os.WIFEXITED(status):
-        return Exited(os.WEXITSTATUS(status))
-    return Signalled(os.WTERMSIG(status), os.WCOREDUMP(status))
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """
-    What a run cost. Source: clock_gettime(2), and wait4(2)'s rusage of the program and of those of its
-    children that it waited for.
-
-    Args:
-        wall_seconds: from the program's start to its end.
-        user_seconds: processor time in user mode.
-        system_seconds: processor time in the kernel.
-        memory_peak_bytes: the largest resident set of any one of those processes.
-        setup_seconds: building the sandbox, for the run that had it built; otherwise 0.
-    """
-
-    wall_seconds: float
-    user_seconds: float
-    system_seconds: float
-    memory_peak_bytes: int
-    setup_seconds: float = 0.0
-
-    @property
-    def cpu_seconds(self) -> float:
-        """
-        Processor time, user and system together.
-        """
-        return self.user_seconds + self.system_seconds
-
-
-@dataclass(frozen=True, slots=True)
 class Result(Generic[Written]):
     """
     One program's run.
@@ -261,6 +143,8 @@ class Result(Generic[Written]):
         stderr: what it wrote to standard error, likewise.
         usage: what it cost.
         guarantees: what was enforced, by which mechanism.
+        events: limits that it came up against, and that did not end it.
+        timeline: what it used over time, where that was asked for.
     """
 
     args: tuple[str, ...]
@@ -269,11 +153,14 @@ class Result(Generic[Written]):
     stderr: Written
     usage: Usage
     guarantees: tuple[Guarantee, ...] = field(repr=False)
+    events: tuple[Event, ...] = ()
+    timeline: Timeline | None = field(default=None, repr=False)
 
     @property
     def exit_code(self) -> int:
         """
-        One number for the outcome: the program's own, 128 and a signal, 124 for a timeout, 137 when killed.
+        One number for the outcome: the program's own, 128 and a signal, 124 for a timeout, 137 when killed, or
+        out of memory.
         """
         return self.outcome.exit_code
 
@@ -299,16 +186,21 @@ class Result(Generic[Written]):
         """
         All of it as one line of JSON. Output that is not UTF-8 has U+FFFD in it.
         """
-        outcome: dict[str, Any] = {"kind": type(self.outcome).__name__.lower(), **asdict(self.outcome)}
         return json.dumps(
             {
                 "args": self.args,
                 "exit_code": self.exit_code,
-                "outcome": outcome,
+                "outcome": _with_kind(self.outcome),
+                "events": [_with_kind(event) for event in self.events],
                 "stdout": self.stdout.text,
                 "stderr": self.stderr.text,
                 "dropped_bytes": {"stdout": self.stdout.dropped, "stderr": self.stderr.dropped},
-                "usage": asdict(self.usage),
+                "usage": self.usage.as_dict(),
+                "timeline": self.timeline.as_dict() if self.timeline is not None else None,
                 "guarantees": [asdict(guarantee) for guarantee in self.guarantees],
             }
         )
+
+
+def _with_kind(what: Outcome | Event) -> dict[str, Any]:
+    return {"kind": type(what).__name__.lower(), **asdict(what), "text": str(what)}

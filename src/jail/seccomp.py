@@ -33,6 +33,7 @@ __all__ = ["ARCHES", "VARIANTS", "compile_filter", "complement", "load_filter", 
 ARCHES = ("aarch64", "x86_64")
 VARIANTS = (
     "namespaces",
+    "namespaces+clone3",
     "namespaces-metadata",
     "namespaces-metadata-network",
     "namespaces-network",

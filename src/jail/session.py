@@ -11,25 +11,30 @@ import os
 import select
 import signal
 import socket
+import time
 import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from .cgroup import Group, Leaf
 from .command import Command, Defaults, Exec, parse_exec
 from .environment import build_environment
-from .errors import JailError
+from .errors import JailError, SetupError
 from .exchange import Exchange
 from .guarantee import Guarantee
-from .plan import Plan, Tier, choose_filter, choose_tier, compile_plan
+from .host import Host
+from .limits import Bounds, Keeper
+from .plan import Plan, choose_filter, compile_plan
 from .policy import Policy
-from .probe import probe
+from .probe import probe_with
 from .profile import load_policy
-from .resolve import resolve
+from .resolve import disks_of, resolve
 from .result import Result
 from .scratch import Scratch
 from .seccomp import compile_filter, load_filter
 from .spawn import Init, receive_event_fds, spawn_init
+from .tier import Tier, choose_tier
 from .tighten import (
     Tightening,
     TighterFields,
@@ -38,6 +43,7 @@ from .tighten import (
     tighter_filter,
     tighter_policy,
 )
+from .usage import Usage
 from .view import View
 from .wire import EventKind, FileCall, RequestKind, Scope, encode_file, encode_signal
 
@@ -58,7 +64,7 @@ def _filter(variant: str, arch: str, allow: tuple[str, ...], deny: tuple[str, ..
 
 
 def _plan(policy: Policy, view: View) -> Plan:
-    host = probe()
+    host = probe_with(policy.cgroup)
     variant = choose_filter(policy, host)
     code = _filter(variant, host.arch, policy.allow_syscalls, policy.deny_syscalls)
     return compile_plan(policy, host, view, code)
@@ -80,7 +86,7 @@ def make_plan(policy: Policy, *, scratch: str | None = None) -> tuple[Plan, View
         PolicyError: a path is missing.
         UnsupportedError: this host cannot keep a guarantee, and the policy does not waive it.
     """
-    host = probe()
+    host = probe_with(policy.cgroup)
     view = resolve(policy, host, siblings=choose_tier(host) is Tier.LANDLOCK)
     if scratch is not None:  # a directory that no other sandbox has
         view = dataclasses.replace(view, scratch=scratch)
@@ -88,11 +94,11 @@ def make_plan(policy: Policy, *, scratch: str | None = None) -> tuple[Plan, View
     return _cached_plan(policy, view), view
 
 
-def _tighten(policy: Policy, view: View, fields: Mapping[str, Any]) -> Tightening:
+def _tighten(policy: Policy, view: View, plan: Plan, fields: Mapping[str, Any]) -> Tightening:
     """
     What one program has less of than a sandbox of this policy and view.
     """
-    host = probe()
+    host = probe_with(policy.cgroup)
     asked = tighter_policy(policy, fields)
     fewer_files = bool({"write", "deny", "workspace_access"} & fields.keys())
     views = (view, view)
@@ -102,7 +108,51 @@ def _tighten(policy: Policy, view: View, fields: Mapping[str, Any]) -> Tightenin
         views = (view, dataclasses.replace(resolve(asked, host, siblings=True), scratch=view.scratch))
     name = tighter_filter(policy, asked, host, fewer_files=fewer_files)
     code = _filter(name, host.arch, asked.allow_syscalls, asked.deny_syscalls) if name else None
-    return compile_tightening(policy, asked, host, views, code)
+    return compile_tightening(policy, asked, host, views, plan.keepers, seccomp_filter=code)
+
+
+def _make_group(policy: Policy, host: Host, view: View, at_end: ExitStack) -> Group | None:
+    """
+    The sandbox's cgroups, where there is a place for them.
+
+    Raises:
+        SetupError: they cannot be made.
+    """
+    if not host.has("cgroup"):
+        return None
+    devices = disks_of(view) if policy.io is not None and "io" in host.cgroup.controllers else ()
+    try:
+        group = Group(host.cgroup, policy, devices)
+    except OSError as exc:
+        raise SetupError(
+            f"cgroup in {host.cgroup.path}",
+            syscall="mkdir(2), write(2)",
+            errno=exc.errno or 0,
+            path=exc.filename,
+            hint=exc.strerror,
+        ) from exc
+    at_end.callback(group.close)
+    return group
+
+
+def _bounds(sandbox: Bounds, own: Bounds) -> Bounds:
+    """
+    What a program may have: its own limits, and otherwise those of the sandbox.
+    """
+    given = {name: value for name, value in dataclasses.asdict(own).items() if value is not None}
+    return dataclasses.replace(sandbox, **given) if given else sandbox
+
+
+def _kept_by(plan: Plan, own: Bounds, keeper: Keeper) -> Bounds:
+    """
+    Those of a program's own limits that this one keeps.
+    """
+    kept = {
+        name: getattr(own, name)
+        for name in ("memory", "processes", "cpus")
+        if getattr(plan.keepers, name) is keeper
+    }
+    return Bounds(**kept)
 
 
 class Session:
@@ -121,21 +171,31 @@ class Session:
         base = policy if isinstance(policy, Policy) else load_policy(policy)
         self.policy = base.extend(**fields) if fields else base
         self._ids = itertools.count(1)
-        with ExitStack() as on_failure:
-            host = probe()
+        self._ended: list[Usage] = []
+        began = time.monotonic()
+        with ExitStack() as at_end:
+            host = probe_with(self.policy.cgroup)
             scratch = None
             if choose_tier(host) is Tier.LANDLOCK:
                 scratch = Scratch()
-                on_failure.callback(scratch.close)
+                at_end.callback(scratch.close)
             self.plan, self.view = make_plan(self.policy, scratch=scratch.path if scratch else None)
             self.env = build_environment(self.policy, host, self.view, os.environ)
-            plan = self.plan
-            self.init = spawn_init(plan.clone_flags, plan.ambient, plan.setup, plan.each_exec)
-            on_failure.pop_all()
-        self.at_end = ExitStack()
-        if scratch is not None:
-            self.at_end.callback(scratch.close)
-        self._finalizer = weakref.finalize(self, _end, self.init, plan.tier, self.at_end)
+            planned = time.monotonic()
+            self.group = _make_group(self.policy, host, self.view, at_end)
+            grouped = time.monotonic()
+            self.init = self._spawn()
+            self.at_end = at_end.pop_all()
+        self.init.setup |= {"plan": planned - began} | ({"cgroup": grouped - planned} if self.group else {})
+        self._finalizer = weakref.finalize(self, _end, self.init, self.plan.tier, self.at_end)
+
+    def _spawn(self) -> Init:
+        plan = self.plan
+        fd = self.group.init_fd if self.group else -1
+        init = spawn_init(plan.clone_flags, plan.ambient, plan.setup, plan.each_exec, cgroup_fd=fd)
+        if self.group:
+            self.group.entered()
+        return init
 
     def prepare(
         self,
@@ -161,7 +221,7 @@ class Session:
         """
         given = dict(fields)
         tighter = {key: given.pop(key) for key in TighterFields.__annotations__ if key in given}
-        less = _tighten(self.policy, self.view, tighter) if tighter else Tightening()
+        less = _tighten(self.policy, self.view, self.plan, tighter) if tighter else Tightening()
         defaults: Defaults = {
             "env": self.env,
             "directory": self.directory,
@@ -169,6 +229,9 @@ class Session:
             "grace": self.policy.grace,
             "ops": less.ops,
             "guarantees": self._guarantees(less),
+            "bounds": _bounds(self.plan.bounds, less.own),
+            "watched": _kept_by(self.plan, less.own, Keeper.WATCH),
+            "grouped": _kept_by(self.plan, less.own, Keeper.CGROUP),
         }
         return parse_exec(cmd, given, defaults, text=text, background=background, last=last)
 
@@ -201,7 +264,20 @@ class Session:
             JailError: the sandbox is closed, or was killed from outside.
             PolicyError: an argument cannot be passed on.
         """
-        return Exchange(self.init, self.next_id(), what)
+        exec_id = self.next_id()
+        return Exchange(self.init, exec_id, what, self._leaf(exec_id, what))
+
+    def _leaf(self, exec_id: int, what: Exec) -> Leaf | None:
+        if self.group is None:
+            return None
+        try:
+            return self.group.leaf(exec_id, what.grouped)
+        except OSError as exc:
+            if self.init.ended():
+                raise self.init.gone() from exc
+            raise SetupError(
+                "cgroup of the program", syscall="mkdir(2), write(2)", errno=exc.errno or 0, path=exc.filename
+            ) from exc
 
     def file(self, call: FileCall, path: str, flags: int = 0, mode: int = 0) -> int:
         """
@@ -275,11 +351,10 @@ class Session:
         """
         if exchange.error is not None:
             raise exchange.error
-        setup_seconds = 0.0
         if exchange.id == 1:
             self.init.await_ready()
-            setup_seconds = self.init.setup_seconds
-        return exchange.execution.result(setup_seconds)
+            exchange.execution.setup = self.init.setup
+        return exchange.execution.result()
 
     @property
     def directory(self) -> str:

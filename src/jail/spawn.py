@@ -39,8 +39,11 @@ __all__ = ["INIT_PATH", "Init", "receive_event", "receive_event_fds", "spawn_ini
 
 INIT_PATH = str(Path(__file__).with_name("bin") / "jail-init")
 
-# How a jail-init ends that was sent SIGTERM, as `Init.close` says it: EXIT_TOLD of init.c.
-_TOLD = f"code {os.CLD_EXITED}, status 4"
+# How a jail-init ends for a reason of its own, as `Init.close` says it: EXIT_TOLD and EXIT_TIME of init.c.
+_ENDS = {
+    f"code {os.CLD_EXITED}, status 4": "was ended from outside, by SIGTERM to its jail-init or `jail kill`",
+    f"code {os.CLD_EXITED}, status 5": "has lasted, or was idle, for as long as its policy says (wall, idle)",
+}
 
 # wait(2): children whose exit signal is not SIGCHLD. Python has no name for it.
 _WALL = 0x40000000
@@ -48,8 +51,8 @@ _WALL = 0x40000000
 
 class Init:
     """
-    One running `jail-init`: the control socket and the pidfd, both owned, and how long it took to be ready:
-    to be started, and to carry out the plan. What it waited for in between is not counted.
+    One running `jail-init`: the control socket and the pidfd, both owned, and in `setup` how many seconds it took
+    to be started ("spawn"), and to carry out the plan ("build"). What it waited for in between is not counted.
 
     May be used from any thread: a request's packets are sent together. `is_ending` says that it was told to end,
     `is_foreign` that it is another process's, from which this one was forked.
@@ -61,7 +64,7 @@ class Init:
         "_each_exec",
         "_end",
         "_reading",
-        "_setup",
+        "_setup_ops",
         "_writing",
         "control",
         "is_ending",
@@ -69,7 +72,7 @@ class Init:
         "is_ready",
         "pid",
         "pidfd",
-        "setup_seconds",
+        "setup",
     )
 
     def __init__(
@@ -84,9 +87,9 @@ class Init:
         self.control = control
         self.pidfd = pidfd
         self.pid = pid
-        self._setup = setup
+        self._setup_ops = setup
         self._each_exec = each_exec
-        self.setup_seconds = spawn_seconds
+        self.setup = {"spawn": spawn_seconds}
         self.is_ready = False
         self.is_ending = False
         self.is_foreign = False
@@ -141,21 +144,21 @@ class Init:
             if event.kind is not EventKind.READY:
                 raise self.fault(event)
             self.is_ready = True
-            self.setup_seconds += event.wall_ns / 1e9
+            self.setup["build"] = event.wall_ns / 1e9
 
     def fault(self, event: Event, what: str = "", ops: Sequence[Op] = ()) -> SetupError:
         """
         The exception for a FAULT event of this sandbox; `ops` are those of the exec that it is about.
         """
-        return fault_error(event, self._setup, (*self._each_exec, *ops), what)
+        return fault_error(event, self._setup_ops, (*self._each_exec, *ops), what)
 
     def lost(self) -> JailError:
         """
         The exception for a `jail-init` that ended unasked.
         """
         how = self.close()
-        if how == _TOLD:
-            return JailError("the sandbox was ended from outside, by SIGTERM to its jail-init or `jail kill`")
+        if how in _ENDS:
+            return JailError(f"the sandbox {_ENDS[how]}")
         return JailError(f"jail-init (pid {self.pid}) ended before it was told to: {how}")
 
     def gone(self) -> JailError:
@@ -333,5 +336,5 @@ def spawn_init(
 
 
 def _spawn_error(step: int, error: int) -> SetupError:
-    event = Event(EventKind.FAULT, 0, Phase.SPAWN, NO_OP, step, error, 0, 0, 0, 0, 0, 0, 0, 0)
+    event = Event(EventKind.FAULT, 0, Phase.SPAWN, NO_OP, step, error)
     return fault_error(event, (), (), INIT_PATH)

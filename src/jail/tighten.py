@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-from .confine import landlock_ops, landlock_ops_of_less, rlimit_ops
+from .confine import REFUSALS, landlock_ops, landlock_ops_of_less, refusal_op
 from .errors import PolicyError, UnsupportedError
 from .fields import PolicyPath
 from .guarantee import Guarantee, Strength
 from .host import Host
+from .limits import UNBOUNDED, Bounds, Keeper, Keepers, bounds_of, rlimit_ops
 from .ops import Op, OpKind
-from .plan import Tier, choose_tier
+from .plan import keepers_of
 from .policy import Policy, SupportsFspath
+from .tier import LANDLOCK_USABLE, Tier, choose_tier, unsupported
 from .view import View
 
 __all__ = [
@@ -30,8 +32,7 @@ __all__ = [
     "tighter_policy",
 ]
 
-_LANDLOCK_USABLE = 2
-_LIMITS = ("memory", "file_size", "processes", "open_files")
+_LIMITS = ("memory", "cpus", "cpu_seconds", "processes", "open_files", "file_size", "output")
 _LISTS = ("write", "deny", "deny_syscalls")
 
 
@@ -46,7 +47,7 @@ class TighterFields(TypedDict, total=False):
         that holds what is denied cannot be used at all.
     workspace_access: "read" takes the workspace from what it may write.
     network: "none".
-    memory, file_size, processes, open_files: lower limits.
+    memory, cpus, cpu_seconds, processes, open_files, file_size, output: lower limits.
     deny_syscalls: system calls that are EPERM beside those of the sandbox.
     """
 
@@ -55,20 +56,25 @@ class TighterFields(TypedDict, total=False):
     workspace_access: Literal["read"]
     network: Literal["none"]
     memory: int | str
-    file_size: int | str
+    cpus: float | str
+    cpu_seconds: float | str
     processes: int
     open_files: int
+    file_size: int | str
+    output: int | str
     deny_syscalls: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Tightening:
     """
-    What a program carries out beside the plan's ops, and the guarantees that are other than the sandbox's.
+    What a program carries out beside the plan's ops, the guarantees that are other than the sandbox's, and the
+    limits that are this program's own.
     """
 
     ops: tuple[Op, ...] = ()
     guarantees: tuple[Guarantee, ...] = ()
+    own: Bounds = UNBOUNDED
 
 
 def tighter_policy(policy: Policy, fields: Mapping[str, Any]) -> Policy:
@@ -135,7 +141,13 @@ def tighter_filter(policy: Policy, asked: Policy, host: Host, *, fewer_files: bo
 
 
 def compile_tightening(
-    policy: Policy, asked: Policy, host: Host, views: tuple[View, View], seccomp_filter: bytes | None
+    policy: Policy,
+    asked: Policy,
+    host: Host,
+    views: tuple[View, View],
+    keepers: Keepers,
+    *,
+    seccomp_filter: bytes | None,
 ) -> Tightening:
     """
     The ops that take from a program what its sandbox has and it is not to have.
@@ -145,6 +157,7 @@ def compile_tightening(
         asked: the program's, as `tighter_policy` gives it.
         host: what this kernel can do.
         views: what the paths of the sandbox meant when it was made, and what the program's mean now.
+        keepers: who keeps the limits of the sandbox.
         seccomp_filter: the compiled filter that `tighter_filter` names, if it names one.
 
     Raises:
@@ -152,8 +165,12 @@ def compile_tightening(
         UnsupportedError: fewer files, and no Landlock to hide them with.
     """
     before, after = views
-    ops = [op for op in rlimit_ops(asked, host) if op not in set(rlimit_ops(policy, host))]
-    guarantees = [*_limits(policy, asked, host)]
+    kept = keepers_of(asked, host)
+    ops = [op for op in rlimit_ops(asked, host, kept) if op not in set(rlimit_ops(policy, host, keepers))]
+    guarantees = [*_limits(policy, asked, host, kept)]
+    if asked.cpus != policy.cpus and kept.cpus is Keeper.AFFINITY:
+        refusal = refusal_op(host.arch, {"sched_setaffinity": REFUSALS["sched_setaffinity"]})
+        ops += [Op(OpKind.PROCESSORS, args=(int(asked.cpus or 0),)), refusal]
     if before is not after:
         refuse_wider(before, after)
         ops += _fewer_files(asked, host, before, after)
@@ -163,22 +180,38 @@ def compile_tightening(
         guarantees.append(Guarantee("network", "seccomp", Strength.KERNEL, promise))
     if seccomp_filter is not None:
         ops.append(Op(OpKind.SECCOMP, data=seccomp_filter))
-    return Tightening(tuple(ops), tuple(guarantees))
+    return Tightening(tuple(ops), tuple(guarantees), _own_bounds(policy, asked))
 
 
-def _limits(policy: Policy, asked: Policy, host: Host) -> Iterator[Guarantee]:
-    if asked.processes != policy.processes:
-        if choose_tier(host) is not Tier.NAMESPACES or host.uid == 0:
-            raise UnsupportedError(
-                "pids",
-                needs="a user namespace whose maker is not root: RLIMIT_NPROC does not bind root",
-                found=host.found("userns"),
-            )
-        promise = f"no process or thread is made by this program beyond {asked.processes} in the sandbox"
-        yield Guarantee("pids", "RLIMIT_NPROC", Strength.KERNEL, promise)
-    if asked.memory != policy.memory:
-        promise = f"no process holds more than {asked.memory} bytes of private memory; the sum is not bounded"
-        yield Guarantee("memory", "RLIMIT_DATA", Strength.KERNEL, promise)
+def _own_bounds(policy: Policy, asked: Policy) -> Bounds:
+    """
+    The limits of one program that are other than its sandbox's.
+    """
+    then, now = bounds_of(policy), bounds_of(asked)
+    names = ("memory", "processes", "cpus", "cpu_seconds", "output")
+    changed = {name: getattr(now, name) for name in names if getattr(now, name) != getattr(then, name)}
+    return Bounds(**changed)
+
+
+def _limits(policy: Policy, asked: Policy, host: Host, keepers: Keepers) -> Iterator[Guarantee]:
+    """
+    The guarantees of limits that are this program's own.
+
+    Raises:
+        UnsupportedError: nobody can keep one here.
+    """
+    limits: tuple[tuple[str, str, Keeper | None, str], ...] = (
+        ("memory", "memory", keepers.memory, "it and all that it starts have at most {} bytes"),
+        ("cpus", "cpu", keepers.cpus, "it and all that it starts use at most {:g} processors"),
+        ("processes", "pids", keepers.processes, "it makes no process or thread beyond {}"),
+    )
+    for name, guarantee, keeper, promise in limits:
+        value = getattr(asked, name)
+        if value == getattr(policy, name):
+            continue
+        if keeper is None:
+            raise unsupported(host, guarantee, "a cgroup with its controller", "cgroup")
+        yield Guarantee(guarantee, str(keeper), keeper.strength, promise.format(value))
     if asked.file_size != policy.file_size:
         promise = f"no file grows beyond {asked.file_size} bytes by this program"
         yield Guarantee("disk", "RLIMIT_FSIZE", Strength.KERNEL, promise)
@@ -234,7 +267,7 @@ def refuse_wider(before: View, after: View) -> None:
 
 
 def _fewer_files(asked: Policy, host: Host, before: View, after: View) -> list[Op]:
-    if host.landlock_abi < _LANDLOCK_USABLE:
+    if host.landlock_abi < LANDLOCK_USABLE:
         raise UnsupportedError(
             "filesystem.write",
             needs="Landlock ABI 2 of Linux 5.19, to take files from one program",

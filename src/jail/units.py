@@ -15,14 +15,18 @@ from .errors import PolicyError
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_CPUS",
     "MAX_SECONDS",
     "parse_bytes",
+    "parse_cpus",
     "parse_seconds",
     "render_bytes",
     "render_seconds",
     "render_value",
 ]
 
+# CONFIG_NR_CPUS at most, on any architecture.
+MAX_CPUS = 8192
 # What loff_t and rlim_t can hold, and what cgroup files take. Unit: bytes.
 MAX_BYTES = 2**63 - 1
 # A duration crosses to C as signed 64-bit nanoseconds: 292 years. Unit: seconds.
@@ -43,6 +47,8 @@ _BYTES_WANTED = 'write bytes, or a number with K, M, G or T, powers of 1024: "51
 # Unit -> (numerator, denominator) of a second.
 _SECONDS = {"": (1, 1), "ms": (1, 1000), "s": (1, 1), "m": (60, 1), "h": (3600, 1)}
 _SECONDS_WANTED = 'write seconds, or a number with ms, s, m or h: "90s", "1.5", "2m", "500ms"'
+
+_CPUS_WANTED = 'write how many processors, such as "1.5"'
 
 # ASCII digits only: \d and int() also take other scripts' digits. Forty of them hold any float in
 # range exactly enough, and stay far below the length at which int() refuses (4300).
@@ -117,6 +123,37 @@ def parse_seconds(value: object) -> float:
             value, f"is more than {MAX_SECONDS} seconds, 292 years; leave the key out for no limit"
         )
     return float(number) + 0.0  # -0.0 becomes 0.0
+
+
+def parse_cpus(value: object) -> float:
+    """
+    A number of processors, from a number or from text such as "1.5".
+
+    Pure. Less than one is a part of one.
+
+    Raises:
+        PolicyError: another type (bool included), a unit, negative, not finite, or more than `MAX_CPUS`.
+
+    >>> parse_cpus("1.5"), parse_cpus(2)
+    (1.5, 2.0)
+    """
+    number: int | float
+    if isinstance(value, str):
+        digits, scale, unit = _split(value, _CPUS_WANTED)
+        if unit:
+            raise _refused(value, f"has a unit: {_CPUS_WANTED}")
+        number = digits / scale
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = value
+    else:
+        raise _refused(value, f"is not a number of processors: {_CPUS_WANTED}")
+    if not isinstance(number, int) and not math.isfinite(number):
+        raise _refused(value, "is not finite; leave the key out for no limit")
+    if number < 0:
+        raise _refused(value, "is negative")
+    if number > MAX_CPUS:
+        raise _refused(value, f"is more than {MAX_CPUS} processors; leave the key out for no limit")
+    return float(number) + 0.0
 
 
 def render_bytes(count: int) -> str:

@@ -17,10 +17,12 @@ from .ops import Op
 
 __all__ = [
     "EVENT_BYTES",
+    "End",
     "Event",
     "EventKind",
     "ExecFlag",
     "FileCall",
+    "Hit",
     "Phase",
     "RequestKind",
     "Scope",
@@ -30,16 +32,17 @@ __all__ = [
     "encode_file",
     "encode_plan",
     "encode_signal",
+    "nanoseconds",
     "packets",
 ]
 
 PACKET = struct.Struct("=IIII")
 PLAN = struct.Struct("=IIII")
 OP = struct.Struct("=II4QIIII")
-EXEC = struct.Struct("=IIIIIIIIIIQQ")
+EXEC = struct.Struct("=IIIIIIIIIIQQQQQ")
 FILE = struct.Struct("=IIII")
 SIGNAL = struct.Struct("=ii")
-EVENT = struct.Struct("=IIiiiiiiIIQQQQ")
+EVENT = struct.Struct("=IIiiiiiiIIIIQQQQQQQQQQQQ")
 EVENT_BYTES = EVENT.size
 
 PACKET_BYTES = 65536
@@ -79,6 +82,30 @@ class EventKind(IntEnum):
     STARTED = 3
     EXITED = 4
     FILE = 5
+    SAMPLE = 6
+
+
+class End(IntEnum):
+    """
+    ``enum jail_end``: the limit that a program was ended for.
+    """
+
+    NONE = 0
+    TIME = 1
+    WALL = 2
+    CPU = 3
+    MEMORY = 4
+    TASKS = 5
+
+
+class Hit(IntFlag):
+    """
+    ``enum jail_hit``: limits that were reached, and ended nothing.
+    """
+
+    TASKS = 1
+    BYTES = 2
+    INODES = 4
 
 
 class ExecFlag(IntFlag):
@@ -89,6 +116,7 @@ class ExecFlag(IntFlag):
     LAST = 1
     TERMINAL = 2
     PIDFD = 4
+    CGROUP = 8
 
 
 class FileCall(IntEnum):
@@ -136,7 +164,8 @@ class Event:
     """
     What `jail-init` said: ``struct jail_event``, field by field.
 
-    Times are microseconds and nanoseconds, memory is KiB, as getrusage(2) and clock_gettime(2) give them.
+    Times are microseconds and nanoseconds, `maxrss_kb` is KiB and blocks are 512 bytes, as getrusage(2) and
+    clock_gettime(2) give them; `memory` and `disk` are bytes.
     """
 
     kind: EventKind
@@ -145,14 +174,24 @@ class Event:
     op: int
     op_kind: int
     err: int
-    pid: int
-    status: int
-    timed_out: int
-    pad: int
-    user_us: int
-    system_us: int
-    maxrss_kb: int
-    wall_ns: int
+    pid: int = 0
+    status: int = 0
+    end: int = 0
+    hits: int = 0
+    tasks: int = 0
+    started: int = 0
+    user_us: int = 0
+    system_us: int = 0
+    maxrss_kb: int = 0
+    minor_faults: int = 0
+    major_faults: int = 0
+    read_blocks: int = 0
+    written_blocks: int = 0
+    voluntary: int = 0
+    involuntary: int = 0
+    memory: int = 0
+    disk: int = 0
+    wall_ns: int = 0
 
 
 def decode_event(packet: bytes) -> Event:
@@ -206,6 +245,10 @@ def encode_exec(
     size: tuple[int, int] = (0, 0),
     timeout: float | None = None,
     grace: float = 0.0,
+    tasks: int = 0,
+    memory: int = 0,
+    cpu: float | None = None,
+    sample: float | None = None,
 ) -> bytes:
     """
     The body of an EXEC request.
@@ -220,6 +263,10 @@ def encode_exec(
         size: rows and columns of its terminal, if it gets one.
         timeout: seconds until SIGTERM; None for never.
         grace: seconds from there to SIGKILL.
+        tasks: processes and threads that it may have; 0 for no limit, or one that the kernel keeps.
+        memory: bytes, likewise.
+        cpu: seconds of processor time that it may use; None for no limit.
+        sample: seconds between two SAMPLE events; None for none.
 
     Raises:
         PolicyError: a NUL byte, no argument, or more than 16 MiB in all.
@@ -234,16 +281,17 @@ def encode_exec(
     length = EXEC.size + len(rows) + len(data) + len(text)
     if length > REQUEST_BYTES:
         raise PolicyError(f"takes {length} bytes with its environment; at most {REQUEST_BYTES}", key="cmd")
-    counts = len(files), len(argv), len(env), len(text), len(ops), len(data), flags, *size, 0
-    times = _nanoseconds(timeout) if timeout is not None else 0, _nanoseconds(grace)
-    return EXEC.pack(*counts, *times) + rows + data + text
+    counts = len(files), len(argv), len(env), len(text), len(ops), len(data), flags, *size, tasks
+    limits = nanoseconds(timeout), nanoseconds(grace) or 1, memory, nanoseconds(cpu), nanoseconds(sample)
+    return EXEC.pack(*counts, *limits) + rows + data + text
 
 
-def _nanoseconds(seconds: float) -> int:
+def nanoseconds(seconds: float | None) -> int:
     """
-    At least 1: a timeout of 0 would be none. At most what 64 bits hold beside the clock: 292 years.
+    0 for None, and otherwise at least 1: a timeout of 0 would be none. At most what 64 bits hold beside the
+    clock: 292 years.
     """
-    return max(1, min(round(seconds * 1e9), (1 << 63) - 1))
+    return 0 if seconds is None else max(1, min(round(seconds * 1e9), (1 << 63) - 1))
 
 
 def encode_file(call: FileCall, path: bytes, *, flags: int = 0, mode: int = 0) -> bytes:

@@ -213,8 +213,8 @@ def test_fill(fill, where, tier):
         return
     act = "os.chdir(os.environ.get(sys.argv[1], sys.argv[1]))\n" + FILLS[fill]
 
-    assert "ENOSPC" == tier.attempt(act, where, scratch="8M", open_files=4096)
-    assert "done" == tier.attempt("open('/tmp/f', 'wb').write(bytes(1 << 20))", scratch="8M")
+    assert "ENOSPC" == tier.attempt(act, where, disk="8M", open_files=4096)
+    assert "done" == tier.attempt("open('/tmp/f', 'wb').write(bytes(1 << 20))", disk="8M")
 
 
 def test_one_size_for_all_places(tier):
@@ -225,8 +225,8 @@ def test_one_size_for_all_places(tier):
         return  # as above
     act = "open('/tmp/f', 'wb').write(bytes(6 << 20)); open('/dev/shm/f', 'wb').write(bytes(int(sys.argv[1]) << 20))"
 
-    assert "ENOSPC" == tier.attempt(act, 6, scratch="8M")
-    assert "done" == tier.attempt(act, 1, scratch="8M")
+    assert "ENOSPC" == tier.attempt(act, 6, disk="8M")
+    assert "done" == tier.attempt(act, 1, disk="8M")
 
 
 ACL = """

@@ -178,7 +178,7 @@ def test_full_scratch():
     """
     A full tmpfs is ENOSPC, and a file that fits into it is written.
     """
-    with jail.Sandbox(scratch="1M") as box:
+    with jail.Sandbox(disk="1M") as box:
         box.write_file("/tmp/fits", b"x" * 500_000)
 
         assert errno.ENOSPC == tried(box.write_file, "/tmp/big", b"x" * 1_000_000)

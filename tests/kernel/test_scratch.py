@@ -62,7 +62,7 @@ def test_size(size, expected, place, attempt):
     """
     write = "with open(sys.argv[1] + '/f', 'wb') as f: f.write(b'x' * (4 << 20))"
 
-    assert expected == attempt(write, place, scratch=size)
+    assert expected == attempt(write, place, disk=size)
 
 
 def test_size_is_one_for_all(attempt):
@@ -70,7 +70,7 @@ def test_size_is_one_for_all(attempt):
     The size bounds all private places together.
     """
     write = "with open('{}/f', 'wb') as f: f.write(b'x' * (3 << 20))"
-    with jail.Sandbox(scratch="5M") as box:
+    with jail.Sandbox(disk="5M") as box:
         assert 0 == attempt(write.format("/tmp"), box=box)
         assert errno.ENOSPC == attempt(write.format("/dev/shm"), box=box)
         assert 0 == attempt("os.unlink('/tmp/f')\n" + write.format("/dev/shm"), box=box)
@@ -85,7 +85,7 @@ def test_inodes(count, expected, attempt):
     Empty files are bounded too: an inode costs memory that a size does not count.
     """
     assert expected == attempt(
-        "for i in range(int(sys.argv[1])): os.mknod(f'/tmp/{i}')", str(count), scratch="1M"
+        "for i in range(int(sys.argv[1])): os.mknod(f'/tmp/{i}')", str(count), disk="1M"
     )
 
 

@@ -1,0 +1,199 @@
+"""
+What a run cost: the figures, and where each came from.
+
+Pure data. A figure that this host cannot give is None, and never a guess: which is which depends on whether the
+program had a cgroup of its own, and `Usage.sources` says so for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+from .wire import Event
+
+__all__ = ["Figures", "Pressure", "Usage", "add_up", "usage_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """
+    How long at least one of its tasks waited for something that others had. Unit: seconds.
+
+    Source: the kernel's Documentation/accounting/psi.rst, "some total=".
+    """
+
+    cpu_seconds: float
+    memory_seconds: float
+    io_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """
+    What a run cost: the program, and all that it started, until its end.
+
+    Without a cgroup the kernel knows the sum for the program and for what it has waited for, and `jail-init` adds
+    what it sees of the rest as it looks, some dozen times a second.
+
+    Args:
+        wall_seconds: from the program's start to its end.
+        user_seconds: processor time in user mode.
+        system_seconds: processor time in the kernel.
+        memory_peak_bytes: the most memory it had at once.
+        read_bytes: from block devices.
+        written_bytes: to block devices, or to the page cache for them.
+        processes_started: processes and threads started in the sandbox meanwhile, the program among them.
+        processes_peak: processes and threads alive at once.
+        voluntary_switches: times that it waited.
+        involuntary_switches: times that it was made to.
+        minor_faults: pages that were there, or were made.
+        major_faults: pages that were read from a device.
+        disk_peak_bytes: the most that the sandbox's own files took, of all its programs.
+        throttled_seconds: time that it was kept from running by `cpus`.
+        pressure: what it waited for.
+        network_bytes: sent and received; None as long as nothing counts them.
+        output_bytes: written to standard output and error, as far as that comes by the harness.
+        setup: seconds of each phase of building the sandbox, for the run that had it built.
+        sources: field -> what its figure was read from.
+    """
+
+    wall_seconds: float
+    user_seconds: float
+    system_seconds: float
+    memory_peak_bytes: int
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    processes_started: int | None = None
+    processes_peak: int | None = None
+    voluntary_switches: int | None = None
+    involuntary_switches: int | None = None
+    minor_faults: int | None = None
+    major_faults: int | None = None
+    disk_peak_bytes: int | None = None
+    throttled_seconds: float | None = None
+    pressure: Pressure | None = None
+    network_bytes: int | None = None
+    output_bytes: int = 0
+    setup: Mapping[str, float] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """
+        Processor time, user and system together.
+        """
+        return self.user_seconds + self.system_seconds
+
+    @property
+    def setup_seconds(self) -> float:
+        """
+        Building the sandbox, for the run that had it built; otherwise 0.
+        """
+        return sum(self.setup.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        All of it, in types that JSON has.
+        """
+        found = {item.name: getattr(self, item.name) for item in fields(self)}
+        found["setup"], found["sources"] = dict(self.setup), dict(self.sources)
+        found["pressure"] = asdict(self.pressure) if self.pressure is not None else None
+        return found | {"cpu_seconds": self.cpu_seconds, "setup_seconds": self.setup_seconds}
+
+
+# What a cgroup's files say, in the words of `Usage`, and which file said it.
+Figures = Mapping[str, tuple[Any, str]]
+
+_RUSAGE = "wait4(2), of it and of all that it and its children waited for"
+_SAMPLED = "what jail-init saw as it looked"
+_BLOCKS = 512  # getrusage(2), ru_inblock
+
+_FROM_RUSAGE = {
+    "user_seconds": _RUSAGE,
+    "system_seconds": _RUSAGE,
+    "memory_peak_bytes": "wait4(2), of the largest process",
+    "read_bytes": _RUSAGE,
+    "written_bytes": _RUSAGE,
+    "voluntary_switches": _RUSAGE,
+    "involuntary_switches": _RUSAGE,
+    "minor_faults": _RUSAGE,
+    "major_faults": _RUSAGE,
+}
+_ALWAYS = MappingProxyType(
+    {
+        "wall_seconds": "clock_gettime(2), by jail-init",
+        **_FROM_RUSAGE,
+        "output_bytes": "what the harness read",
+    }
+)
+
+
+def usage_of(exited: Event, figures: Figures, output_bytes: int, setup: Mapping[str, float]) -> Usage:
+    """
+    What a program cost, by what `jail-init` said of its end.
+
+    Args:
+        exited: that.
+        figures: what its cgroup says, where it had one. They win: they are of all that it started.
+        output_bytes: that the harness has read of its output.
+        setup: seconds of each phase of building the sandbox, if that was for this run.
+    """
+    sources = dict(_ALWAYS)
+    found: dict[str, Any] = {
+        "wall_seconds": exited.wall_ns / 1e9,
+        "user_seconds": exited.user_us / 1e6,
+        "system_seconds": exited.system_us / 1e6,
+        "memory_peak_bytes": exited.maxrss_kb * 1024,
+        "read_bytes": exited.read_blocks * _BLOCKS,
+        "written_bytes": exited.written_blocks * _BLOCKS,
+        "voluntary_switches": exited.voluntary,
+        "involuntary_switches": exited.involuntary,
+        "minor_faults": exited.minor_faults,
+        "major_faults": exited.major_faults,
+        "output_bytes": output_bytes,
+    }
+    for name, value, source in _seen(exited, found["memory_peak_bytes"]):
+        found[name], sources[name] = value, source
+    for name, (value, source) in figures.items():
+        found[name], sources[name] = value, source
+    return Usage(**found, setup=setup, sources=sources)
+
+
+def _seen(exited: Event, largest: int) -> list[tuple[str, int, str]]:
+    """
+    What `jail-init` saw, where it had the time to look.
+    """
+    seen = []
+    if exited.memory > largest:
+        seen.append(("memory_peak_bytes", exited.memory, _SAMPLED))
+    if exited.tasks:
+        seen.append(("processes_peak", exited.tasks, _SAMPLED))
+    if exited.started:
+        seen.append(("processes_started", exited.started, "the last pid of its PID namespace"))
+    if exited.disk:
+        seen.append(("disk_peak_bytes", exited.disk, "statfs(2) of the sandbox's tmpfs"))
+    return seen
+
+
+def add_up(usages: list[Usage]) -> Usage:
+    """
+    What several runs cost together, as if they had come one after the other: sums, and the highest peaks.
+
+    A figure that one of them lacks is None.
+    """
+    total: dict[str, Any] = {}
+    for item in fields(Usage):
+        values = [getattr(usage, item.name) for usage in usages]
+        if item.name in {"setup", "sources", "pressure"}:
+            continue
+        if any(value is None for value in values):
+            total[item.name] = None
+        elif item.name.endswith("peak") or "_peak_" in item.name:
+            total[item.name] = max(values, default=0)
+        else:
+            total[item.name] = sum(values)
+    setup = next((usage.setup for usage in usages if usage.setup), {})
+    return replace(Usage(**total), setup=setup, sources=dict.fromkeys(total, "its programs, added up"))
