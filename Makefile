@@ -3,7 +3,7 @@
 
 sources := pyproject.toml setup.py $(shell find csrc profiles src -name '*.py' -o -name '*.[ch]' -o -name '*.toml' -o -name '*.bpf')
 
-.PHONY: help demo test unit property kernel escape lint format filters bench clean packages test-packages
+.PHONY: help demo test test-vm unit property kernel escape lint format filters bench clean packages test-packages vm-packages
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -17,6 +17,9 @@ test: build/jail.stamp build/test.stamp test-packages  ## every test; as root, a
 
 unit property kernel escape fuzz: build/jail.stamp build/test.stamp test-packages  ## the tests of one kind; K=WORDS as for pytest -k
 	tools/run-tests tests/$@ $(if $(K),-k '$(K)')
+
+test-vm: build/jail.stamp vm-packages  ## tests on other kernels, in QEMU; KERNELS="6.1 newest", CONFIG=user, TESTS=ci or paths, K=WORDS
+	build/venv/bin/python tests/vm --kernels '$(KERNELS)' --configurations "$(CONFIG)" --tests '$(TESTS)' -k '$(K)'
 
 lint: build/lint.stamp  ## style, types, spelling
 	build/lint/bin/ruff check
@@ -46,6 +49,9 @@ packages:
 
 test-packages:
 	@tools/install-packages test
+
+vm-packages:
+	@tools/install-packages vm
 
 build/venv.stamp: pyproject.toml tools/make-venv | packages
 	tools/make-venv build/venv --group build

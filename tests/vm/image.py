@@ -1,0 +1,157 @@
+"""
+The root file system of the guests: a small Debian, with what the tests need of Python in a virtual environment.
+
+jail itself and the tests are not in it. They come with each job, so the image is made anew only when its recipe
+changes: the file's name is the recipe's digest.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from pathlib import Path
+
+from archive import KEYRING, SUITES, mirrors, sources
+
+PACKAGES = (
+    "apparmor",  # aa-exec
+    "dbus-user-session",  # systemd-run --user
+    "libpam-systemd",
+    "libseccomp2",
+    "passwd",
+    "procps",
+    "python3",
+    "systemd-sysv",
+)
+ENVIRONMENT = "opt/venv"
+USER = "tester"
+SIZE = "1G"
+
+# Each is a shell script to mmdebstrap, with the root file system as $1.
+_CUSTOMIZE = (
+    f'chroot "$1" useradd --create-home --shell /bin/bash {USER}',
+    f'mkdir -p "$1/var/lib/systemd/linger" && touch "$1/var/lib/systemd/linger/{USER}"',
+    'echo jail-vm >"$1/etc/hostname"',
+)
+
+# A virtual environment is this much: links and a file. venv cannot make one for another Python than its own.
+_ENVIRONMENT = """
+mkdir -p "$tree/{environment}/bin"
+ln -s /usr/bin/python3 "$tree/{environment}/bin/python"
+ln -s python "$tree/{environment}/bin/python3"
+printf 'home = /usr/bin\\ninclude-system-site-packages = false\\nversion = {version}\\n' >"$tree/{environment}/pyvenv.cfg"
+mkdir -p "$tree/{environment}/lib/python{version}"
+cp -r "$site" "$tree/{environment}/lib/python{version}/site-packages"
+"""
+
+_ASSEMBLE = """
+tar --extract --file "$tar" --directory "$tree" --exclude './dev/*'
+{environment}
+chmod -R go+rX "$tree/opt"
+mke2fs -q -t ext4 -O ^has_journal -d "$tree" "$image" {size}
+rm -rf "$tree"
+"""
+
+
+def get_image(top, cache):
+    """
+    The image, from the cache or else made from Debian's archive and the package index.
+
+    Args:
+        top: of the repository: its pyproject.toml says what the tests need.
+        cache: a directory.
+    """
+    needed = tomllib.loads((top / "pyproject.toml").read_text())["dependency-groups"]["test"]
+    recipe = repr((Path(__file__).read_text(), needed))
+    image = cache / f"image-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.ext4"
+    if not image.exists():
+        print("making the root file system", flush=True)
+        for old in cache.glob("image-*.ext4"):
+            old.unlink()
+        with tempfile.TemporaryDirectory(dir=cache, prefix="image-") as work:
+            _make(Path(work), needed, image)
+    return image
+
+
+def _make(work, needed, image):
+    tar = work / "root.tar"
+    newest = SUITES[-1]
+    lines = [line for line in sources(mirrors()) if f" {newest} " in line or f" {newest}-security " in line]
+    subprocess.run(
+        [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=apt",
+            f"--keyring={KEYRING}",
+            f"--include={','.join(PACKAGES)}",
+            *(f"--customize-hook={script}" for script in _CUSTOMIZE),
+            newest,
+            tar,
+            *lines,
+        ],
+        check=True,
+    )
+    version = python_version(tar)
+    site = work / "site"
+    _install(needed, version, site)
+    script = _ASSEMBLE.format(
+        size=SIZE, environment=_ENVIRONMENT.format(environment=ENVIRONMENT, version=version)
+    )
+    (work / "tree").mkdir(mode=0o755)
+    partial = work / "image"
+    environment = {"tar": tar, "tree": work / "tree", "site": site, "image": partial}
+    # The files' owners are those in the archive: for anybody but root, in a user namespace.
+    become = () if os.geteuid() == 0 else ("unshare", "--map-root-user", "--map-auto")
+    subprocess.run(
+        [*become, "bash", "-euc", script],
+        check=True,
+        env={
+            **os.environ,
+            **{key: str(value) for key, value in environment.items()},
+            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+        },
+    )
+    partial.rename(image)
+
+
+def python_version(tar):
+    """
+    Of the Python in the image: "3.13".
+    """
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            parts = member.name.removeprefix("./").split("/")
+            if parts[:2] == ["usr", "lib"] and parts[3:] == ["os.py"]:
+                return parts[2].removeprefix("python")
+    raise SystemExit("no Python in the image")
+
+
+def _install(needed, version, site):
+    """
+    Have pip install wheels for the image's Python, which need not be this one.
+    """
+    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (39, 34, 28, 17)]
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--target",
+            site,
+            "--python-version",
+            version,
+            "--implementation=cp",
+            "--only-binary=:all:",
+            *platforms,
+            "cffi",
+            *needed,
+        ],
+        check=True,
+    )
