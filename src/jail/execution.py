@@ -182,7 +182,8 @@ class Execution:
         bounds, hits = self.what.bounds, Hit(exited.hits)
         peak, _ = self.figures.get("processes_peak", (exited.tasks, ""))
         if bounds.processes is not None and (Hit.TASKS in hits or self.refused_forks):
-            yield ProcessLimit(bounds.processes, int(peak))
+            # pids.peak counts those that were refused, too
+            yield ProcessLimit(bounds.processes, min(int(peak), bounds.processes))
         if bounds.disk is not None and Hit.BYTES in hits:
             yield DiskFull(bounds.disk, exited.disk)
         if bounds.inodes is not None and Hit.INODES in hits:
