@@ -24,7 +24,7 @@ from .errors import JailError, SetupError
 from .exchange import Exchange
 from .guarantee import Guarantee
 from .host import Host
-from .limits import Bounds, Keeper
+from .limits import UNBOUNDED, Bounds, Keeper
 from .plan import Plan, choose_filter, compile_plan
 from .policy import Policy
 from .probe import probe_with
@@ -139,14 +139,18 @@ def _bounds(sandbox: Bounds, own: Bounds) -> Bounds:
     """
     What a program may have: its own limits, and otherwise those of the sandbox.
     """
+    if own is UNBOUNDED:
+        return sandbox
     given = {name: value for name, value in dataclasses.asdict(own).items() if value is not None}
-    return dataclasses.replace(sandbox, **given) if given else sandbox
+    return dataclasses.replace(sandbox, **given)
 
 
 def _kept_by(plan: Plan, own: Bounds, keeper: Keeper) -> Bounds:
     """
     Those of a program's own limits that this one keeps.
     """
+    if own is UNBOUNDED:
+        return own
     kept = {
         name: getattr(own, name)
         for name in ("memory", "processes", "cpus")

@@ -7,14 +7,18 @@ program had a cgroup of its own, and `Usage.sources` says so for each.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from types import MappingProxyType
 from typing import Any
 
 from .wire import Event
 
 __all__ = ["Figures", "Pressure", "Usage", "add_up", "usage_of"]
+
+
+# Plain, so that a result can be pickled: nobody writes to it.
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ class Usage:
     pressure: Pressure | None = None
     network_bytes: int | None = None
     output_bytes: int = 0
-    setup: Mapping[str, float] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    setup: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
+    sources: Mapping[str, str] = field(default_factory=lambda: _NOTHING, repr=False)
 
     @property
     def cpu_seconds(self) -> float:
@@ -111,7 +115,9 @@ _RUSAGE = "wait4(2), of it and of all that it and its children waited for"
 _SAMPLED = "what jail-init saw as it looked"
 _BLOCKS = 512  # getrusage(2), ru_inblock
 
-_FROM_RUSAGE = {
+# Field -> what it was read from, where there is no cgroup.
+_ALWAYS = {
+    "wall_seconds": "clock_gettime(2), by jail-init",
     "user_seconds": _RUSAGE,
     "system_seconds": _RUSAGE,
     "memory_peak_bytes": "wait4(2), of the largest process",
@@ -121,17 +127,28 @@ _FROM_RUSAGE = {
     "involuntary_switches": _RUSAGE,
     "minor_faults": _RUSAGE,
     "major_faults": _RUSAGE,
+    "output_bytes": "what the harness read",
 }
-_ALWAYS = MappingProxyType(
-    {
-        "wall_seconds": "clock_gettime(2), by jail-init",
-        **_FROM_RUSAGE,
-        "output_bytes": "what the harness read",
-    }
-)
+_WHERE_SEEN = {
+    "memory_peak_bytes": _SAMPLED,
+    "processes_peak": _SAMPLED,
+    "processes_started": "the last pid of its PID namespace",
+    "disk_peak_bytes": "statfs(2) of the sandbox's tmpfs",
+}
 
 
-def usage_of(exited: Event, figures: Figures, output_bytes: int, setup: Mapping[str, float]) -> Usage:
+@functools.lru_cache(maxsize=16)
+def _sources(*seen: bool) -> Mapping[str, str]:
+    """
+    The same, with what `jail-init` has seen of `_WHERE_SEEN`.
+    """
+    rows = zip(_WHERE_SEEN.items(), seen, strict=True)
+    return _ALWAYS | {name: source for (name, source), is_seen in rows if is_seen}
+
+
+def usage_of(
+    exited: Event, figures: Figures, output_bytes: int, setup: Mapping[str, float] = _NOTHING
+) -> Usage:
     """
     What a program cost, by what `jail-init` said of its end.
 
@@ -141,41 +158,30 @@ def usage_of(exited: Event, figures: Figures, output_bytes: int, setup: Mapping[
         output_bytes: that the harness has read of its output.
         setup: seconds of each phase of building the sandbox, if that was for this run.
     """
-    sources = dict(_ALWAYS)
-    found: dict[str, Any] = {
-        "wall_seconds": exited.wall_ns / 1e9,
-        "user_seconds": exited.user_us / 1e6,
-        "system_seconds": exited.system_us / 1e6,
-        "memory_peak_bytes": exited.maxrss_kb * 1024,
-        "read_bytes": exited.read_blocks * _BLOCKS,
-        "written_bytes": exited.written_blocks * _BLOCKS,
-        "voluntary_switches": exited.voluntary,
-        "involuntary_switches": exited.involuntary,
-        "minor_faults": exited.minor_faults,
-        "major_faults": exited.major_faults,
-        "output_bytes": output_bytes,
-    }
-    for name, value, source in _seen(exited, found["memory_peak_bytes"]):
-        found[name], sources[name] = value, source
-    for name, (value, source) in figures.items():
-        found[name], sources[name] = value, source
-    return Usage(**found, setup=setup, sources=sources)
-
-
-def _seen(exited: Event, largest: int) -> list[tuple[str, int, str]]:
-    """
-    What `jail-init` saw, where it had the time to look.
-    """
-    seen = []
-    if exited.memory > largest:
-        seen.append(("memory_peak_bytes", exited.memory, _SAMPLED))
-    if exited.tasks:
-        seen.append(("processes_peak", exited.tasks, _SAMPLED))
-    if exited.started:
-        seen.append(("processes_started", exited.started, "the last pid of its PID namespace"))
-    if exited.disk:
-        seen.append(("disk_peak_bytes", exited.disk, "statfs(2) of the sandbox's tmpfs"))
-    return seen
+    largest = exited.maxrss_kb * 1024
+    usage = Usage(
+        exited.wall_ns / 1e9,
+        exited.user_us / 1e6,
+        exited.system_us / 1e6,
+        max(largest, exited.memory),
+        exited.read_blocks * _BLOCKS,
+        exited.written_blocks * _BLOCKS,
+        exited.started or None,
+        exited.tasks or None,
+        exited.voluntary,
+        exited.involuntary,
+        exited.minor_faults,
+        exited.major_faults,
+        exited.disk or None,
+        output_bytes=output_bytes,
+        setup=setup,
+        sources=_sources(exited.memory > largest, exited.tasks > 0, exited.started > 0, exited.disk > 0),
+    )
+    if not figures:
+        return usage
+    said = {name: value for name, (value, _) in figures.items()}
+    sources = {**usage.sources, **{name: source for name, (_, source) in figures.items()}}
+    return replace(usage, sources=sources, **said)
 
 
 def add_up(usages: list[Usage]) -> Usage:

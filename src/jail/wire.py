@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import NamedTuple
 
 from .errors import JailError, PolicyError
 from .ops import Op
@@ -159,8 +159,7 @@ class Step(IntEnum):
 _NO_FLAGS = ExecFlag(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """
     What `jail-init` said: ``struct jail_event``, field by field.
 

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.needs("cgroup")
 HOG = "a = []\nwhile True: a.append(b'x' * (1 << 20))"
 TMPFS_HOG = "f = open('/tmp/f', 'wb')\nwhile True: f.write(b'x' * (1 << 20))"
 MEMFD_HOG = "import os\nwhile True: os.write(os.memfd_create('m'), b'x' * (1 << 20))"
-SHARED_HOG = "import mmap\na = []\nwhile True:\n m = mmap.mmap(-1, 1 << 20)\n m.write(b'x' * (1 << 20))\n a.append(m)"
+SHARED_HOG = (
+    "import mmap\na = []\nwhile True:\n m = mmap.mmap(-1, 1 << 20)\n m.write(b'x' * (1 << 20))\n a.append(m)"
+)
 BOMB = "import os\nwhile True:\n  try: os.fork()\n  except OSError: break"
 BURN = "import time\nend = time.monotonic() + {}\nwhile time.monotonic() < end: pass"
 
@@ -229,4 +231,7 @@ def test_json():
     """
     found = json.loads(jail.run(["true"], processes=5).to_json())
 
-    assert found["usage"]["sources"]["processes_peak"] in ("cgroup pids.peak", "what jail-init saw as it looked")
+    assert found["usage"]["sources"]["processes_peak"] in (
+        "cgroup pids.peak",
+        "what jail-init saw as it looked",
+    )
