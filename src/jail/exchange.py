@@ -21,6 +21,7 @@ from .execution import Execution
 from .loop import READ, WRITE, Watcher
 from .spawn import Init, receive_event, receive_event_fds
 from .streams import Streams
+from .usage import Usage
 from .wire import Event, EventKind, RequestKind, Scope, encode_signal
 
 __all__ = ["Exchange"]
@@ -44,6 +45,7 @@ class Exchange:
         is_over: nothing more will happen.
         on_start: called when the program was executed.
         on_end: called when it is over.
+        on_usage: called with what it cost, if that is known, before.
     """
 
     def __init__(self, init: Init, exec_id: int, what: Exec, leaf: Leaf | None = None) -> None:
@@ -57,6 +59,7 @@ class Exchange:
         self.is_over = True  # until it has begun
         self.on_start: Callable[[], None] | None = None
         self.on_end: Callable[[], None] | None = None
+        self.on_usage: Callable[[Usage], None] | None = None
         self._watcher: Watcher | None = None
         self._lock = threading.RLock()  # who drives it, and who adopts a stream
         self._is_silenced = False
@@ -123,10 +126,19 @@ class Exchange:
                 if not self.streams.read(fd) and self._watcher:
                     self._watcher.unwatch(fd)
             if self.execution.writes_too_much and not self._is_silenced:
-                self._is_silenced = True
-                self.kill()
+                self._silence()
 
         return self._guarded(read)
+
+    def _silence(self) -> None:
+        """
+        It has written too much: what it writes until it is gone stays in the pipe.
+        """
+        self._is_silenced = True
+        for fd in self.streams.readers:
+            if self._watcher:
+                self._watcher.unwatch(fd)
+        self.kill()
 
     def _feed(self) -> None:
         if not self.streams.feed():
@@ -158,6 +170,9 @@ class Exchange:
             self.streams.close()
         except Exception as exc:  # noqa: BLE001 - a caller's function; raised where the end is awaited
             self.error = self.error or exc
+        self.execution.is_silent = True
+        if self.on_usage and (usage := self.execution.usage) is not None:
+            self.on_usage(usage)
         if self.on_end:
             self.on_end()
 

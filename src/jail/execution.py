@@ -35,7 +35,8 @@ from .wire import Event as Said
 
 __all__ = ["Execution"]
 
-_NOTHING: Mapping[str, tuple[Any, str]] = {}
+_NO_FIGURES: Figures = {}
+_NO_PHASES: Mapping[str, float] = {}
 
 
 class Execution:
@@ -50,6 +51,7 @@ class Execution:
         oom_kills: how many of its processes the kernel has killed for the lack of memory, in that.
         refused_forks: how often there were too many processes, in that.
         setup: seconds of each phase of building the sandbox, for the run that had it built.
+        is_silent: there is no more output to come.
     """
 
     def __init__(self, what: Exec) -> None:
@@ -58,10 +60,12 @@ class Execution:
         self.stdout = self._channel(what.stdout, what.on_stdout)
         self.stderr = self._channel(what.stderr, what.on_stderr)
         self.timeline = Timeline(what.timeline) if what.timeline is not None else None
-        self.figures: Figures = _NOTHING
+        self.figures = _NO_FIGURES
         self.oom_kills = 0
         self.refused_forks = 0
-        self.setup: Mapping[str, float] = {}
+        self.setup: Mapping[str, float] = _NO_PHASES
+        self.is_silent = False
+        self._usage: Usage | None = None
         self._exited: Said | None = None
         self._is_claimed = False
         self._is_lost = False
@@ -196,7 +200,9 @@ class Execution:
         """
         if self._exited is None:
             return None
-        return usage_of(self._exited, self.figures, self._output_bytes, self.setup)
+        if self._usage is None or self._usage.setup is not self.setup or not self.is_silent:
+            self._usage = usage_of(self._exited, self.figures, self._output_bytes, self.setup)
+        return self._usage
 
     def output(self) -> tuple[Output | Text, Output | Text]:
         """

@@ -230,6 +230,14 @@ class Box(Generic[Started]):
         return self._session.plan.guarantees
 
     @property
+    def usage(self) -> Usage:
+        """
+        What all of its programs have cost so far, together: those that have ended; with a cgroup, those that run
+        as well. `wall_seconds` is its age.
+        """
+        return self._session.usage()
+
+    @property
     def plan(self) -> Plan:
         """
         How this sandbox was built.

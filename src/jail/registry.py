@@ -43,6 +43,7 @@ class Record:
         tier: what it stands on.
         directory: where its programs start.
         policy: as TOML.
+        cgroup: the directory of its cgroup v2, where it has one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Record:
     tier: str
     directory: str
     policy: str
+    cgroup: str | None = None
 
 
 class Registration:

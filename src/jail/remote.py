@@ -97,6 +97,7 @@ def register(session: Session, name: str) -> None:
         tier=session.plan.tier,
         directory=session.directory,
         policy=session.policy.to_toml(),
+        cgroup=session.group.path if session.group else None,
     )
     registration = Registration(record)
     session.at_end.callback(registration.close)
@@ -165,7 +166,8 @@ class _Visitor:
         if session is None:
             raise JailError("the sandbox has ended")
         if request.pop("inspect", None):
-            self._answer({"guarantees": [asdict(guarantee) for guarantee in session.plan.guarantees]})
+            guarantees = [asdict(guarantee) for guarantee in session.plan.guarantees]
+            self._answer({"guarantees": guarantees, "usage": session.usage().as_dict()})
             self.leave()
             return
         cmd = request.pop("cmd")

@@ -43,7 +43,7 @@ from .tighten import (
     tighter_filter,
     tighter_policy,
 )
-from .usage import Usage
+from .usage import Ledger, Usage
 from .view import View
 from .wire import EventKind, FileCall, RequestKind, Scope, encode_file, encode_signal
 
@@ -175,8 +175,8 @@ class Session:
         base = policy if isinstance(policy, Policy) else load_policy(policy)
         self.policy = base.extend(**fields) if fields else base
         self._ids = itertools.count(1)
-        self._ended: list[Usage] = []
-        began = time.monotonic()
+        self._ledger = Ledger()
+        self._began = began = time.monotonic()
         with ExitStack() as at_end:
             host = probe_with(self.policy.cgroup)
             scratch = None
@@ -269,7 +269,9 @@ class Session:
             PolicyError: an argument cannot be passed on.
         """
         exec_id = self.next_id()
-        return Exchange(self.init, exec_id, what, self._leaf(exec_id, what))
+        exchange = Exchange(self.init, exec_id, what, self._leaf(exec_id, what))
+        exchange.on_usage = self._ledger.add
+        return exchange
 
     def _leaf(self, exec_id: int, what: Exec) -> Leaf | None:
         if self.group is None:
@@ -359,6 +361,13 @@ class Session:
             self.init.await_ready()
             exchange.execution.setup = self.init.setup
         return exchange.execution.result()
+
+    def usage(self) -> Usage:
+        """
+        What all that has run here has cost so far.
+        """
+        figures = self.group.usage() if self.group and not self.is_closed else {}
+        return self._ledger.total(time.monotonic() - self._began, figures)
 
     @property
     def directory(self) -> str:

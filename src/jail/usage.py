@@ -8,13 +8,13 @@ program had a cgroup of its own, and `Usage.sources` says so for each.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .wire import Event
 
-__all__ = ["Figures", "Pressure", "Usage", "add_up", "usage_of"]
+__all__ = ["Figures", "Ledger", "Pressure", "Usage", "add_up", "usage_of"]
 
 
 # Plain, so that a result can be pickled: nobody writes to it.
@@ -184,22 +184,58 @@ def usage_of(
     return replace(usage, sources=sources, **said)
 
 
-def add_up(usages: list[Usage]) -> Usage:
+class Ledger:
     """
-    What several runs cost together, as if they had come one after the other: sums, and the highest peaks.
+    What the programs of a sandbox have cost together. Bounded, however many there were.
+    """
 
-    A figure that one of them lacks is None.
+    def __init__(self) -> None:
+        self._usages: list[Usage] = []
+
+    def add(self, usage: Usage) -> None:
+        """
+        One more has ended.
+        """
+        self._usages.append(usage)
+        if len(self._usages) >= _LEDGER_ROWS:
+            self._usages = [add_up(self._usages)]
+
+    def total(self, wall_seconds: float, figures: Figures) -> Usage:
+        """
+        All of it, after so many seconds.
+
+        Args:
+            wall_seconds: since the sandbox was made.
+            figures: what its cgroup says, where it has one: of what still runs, too.
+        """
+        said = {name: value for name, (value, _) in figures.items()}
+        whence = {name: source for name, (_, source) in figures.items()}
+        total = add_up(self._usages)
+        sources = {**total.sources, "wall_seconds": "since the sandbox was made", **whence}
+        return replace(total, **said, wall_seconds=wall_seconds, sources=sources)
+
+
+def add_up(usages: Sequence[Usage]) -> Usage:
+    """
+    What several runs cost together: sums, and the highest peaks.
+
+    A sum that one of them does not know its part of is None; so is a peak that none of them knows.
     """
     total: dict[str, Any] = {}
-    for item in fields(Usage):
-        values = [getattr(usage, item.name) for usage in usages]
-        if item.name in {"setup", "sources", "pressure"}:
-            continue
-        if any(value is None for value in values):
-            total[item.name] = None
-        elif item.name.endswith("peak") or "_peak_" in item.name:
-            total[item.name] = max(values, default=0)
-        else:
-            total[item.name] = sum(values)
-    setup = next((usage.setup for usage in usages if usage.setup), {})
-    return replace(Usage(**total), setup=setup, sources=dict.fromkeys(total, "its programs, added up"))
+    for name in _SUMMED:
+        values = [getattr(usage, name) for usage in usages]
+        total[name] = None if None in values else sum(values)
+    for name in _PEAKS:
+        total[name] = max(
+            (value for usage in usages if (value := getattr(usage, name)) is not None), default=None
+        )
+    total["memory_peak_bytes"] = total["memory_peak_bytes"] or 0
+    setup = next((usage.setup for usage in usages if usage.setup), _NOTHING)
+    return Usage(**total, setup=setup, sources=dict.fromkeys(total, "its programs that have ended, together"))
+
+
+_LEDGER_ROWS = 256
+_PEAKS = ("memory_peak_bytes", "processes_peak", "disk_peak_bytes")
+_SUMMED = tuple(
+    item.name for item in fields(Usage) if item.name not in {*_PEAKS, "pressure", "setup", "sources"}
+)
