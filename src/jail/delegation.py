@@ -58,6 +58,8 @@ def find_place(wish: str) -> tuple[CgroupFacts, str]:
         return nowhere, "none was wanted"
     if mount is None:
         return _refuse(wish, nowhere, "no cgroup v2 is mounted")
+    if not set(_text(f"{mount}/cgroup.controllers").split()) & set(WANTED):
+        return _refuse(wish, nowhere, "cgroup v2 has no controllers here: cgroup v1 has them")
     own = _own(mount)
     if wish == "systemd":
         from .systemd import enter_scope  # noqa: PLC0415 - a D-Bus client, for those who ask

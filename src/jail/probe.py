@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import _core
-from .delegation import find_place
+from .delegation import find_place, hierarchy
 from .errors import SetupError
 from .host import Host
 from .ops import AMBIENT, NAMESPACES, Clone, MountAttribute, Op, OpKind
@@ -248,10 +248,28 @@ def _cures(missing: dict[str, str]) -> dict[str, str]:
             "Boot with lsm=landlock,... on Linux 5.13 or later built with CONFIG_SECURITY_LANDLOCK."
         )
     if "cgroup" in missing:
-        cures["cgroup"] = "systemd-run --user --scope -p Delegate=yes COMMAND"
+        cures["cgroup"] = _cgroup_cure()
     if "libseccomp" in missing:
         cures["libseccomp"] = "apt-get install libseccomp2 && pip install pyseccomp"
     return cures
+
+
+def _cgroup_cure() -> str:
+    version, _ = hierarchy()
+    if version in {"v1", "hybrid"}:
+        return "Boot with systemd.unified_cgroup_hierarchy=1: here the controllers are cgroup v1's."
+    container = _container()
+    if container == "kubernetes":
+        return 'containerd 2.1 with cgroup_writable = true for the runtime class; then cgroup = "own".'
+    if container == "docker":
+        return 'Docker 28: --security-opt writable-cgroups=true --cgroupns=private; then cgroup = "own".'
+    if container:
+        return 'A container whose /sys/fs/cgroup is mounted read-write; then cgroup = "own".'
+    if os.geteuid() == 0:
+        return (
+            "systemd-run --scope -p Delegate=yes COMMAND; or name a directory: JAIL_CGROUP=/sys/fs/cgroup/..."
+        )
+    return 'systemd-run --user --scope -p Delegate=yes COMMAND; then cgroup = "own" or JAIL_CGROUP=own.'
 
 
 def _userns_cure() -> str:
