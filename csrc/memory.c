@@ -25,7 +25,7 @@ static void quickly(int proc, int pid, struct jail_memory *ret_memory)
 	char text[2048];
 
 	proc_read(proc, pid, "status", text, sizeof(text));
-	ret_memory->own = proc_number(text, "RssAnon:") * 1024;
+	ret_memory->own = (proc_number(text, "RssAnon:") + proc_number(text, "VmSwap:")) * 1024;
 	ret_memory->shared = proc_number(text, "RssShmem:") * 1024;
 }
 
@@ -35,7 +35,8 @@ void memory_of(int proc, int pid, int exactly, struct jail_memory *ret_memory)
 	char text[2048];
 
 	if (exactly && proc_read(proc, pid, "smaps_rollup", text, sizeof(text)) > 0) {
-		ret_memory->own = proc_number(text, "Pss_Anon:") * 1024;
+		ret_memory->own =
+			(proc_number(text, "Pss_Anon:") + proc_number(text, "SwapPss:")) * 1024;
 		ret_memory->shared = proc_number(text, "Pss_Shmem:") * 1024;
 	} else {
 		quickly(proc, pid, ret_memory);

@@ -124,7 +124,7 @@ _EPILOG = (
     "exit codes: the program's own; 124 timeout; 125 jail failed; 126, 127 no such program; 128+n signal"
 )
 
-# Flag, metavar, whether it may be given again, help. The words are those of TOML and of jail.run.
+# Flag, metavar or "" for a switch, whether it may be given again, help. The words are those of TOML and of jail.run.
 _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("read", "PATH", True, "show this file or directory, read-only"),
     ("write", "PATH", True, "show it, and let it be changed"),
@@ -149,6 +149,7 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("grace", "TIME", False, "from there: time between SIGTERM and SIGKILL, such as 2s"),
     ("wall", "TIME", False, "end the sandbox after this time"),
     ("idle", "TIME", False, "end the sandbox after this time with nothing running"),
+    ("strict", "", False, "limits that a kernel can keep are kept by it, or not at all"),
     ("cgroup", "PLACE", False, "auto, none, own, systemd, or a cgroup v2 directory"),
     ("hostname", "NAME", False, "the host's name inside"),
     ("uid", "N", False, "user id seen inside"),
@@ -165,9 +166,10 @@ def _add_policy_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--profile", metavar="NAME", help="a built-in profile (default: default)")
     group.add_argument("--policy", metavar="FILE", help="a policy in TOML, instead of a profile")
     for name, metavar, again, text in _OPTIONS:
-        group.add_argument(f"--{name}", metavar=metavar, action="append" if again else "store", help=text)
-    strict = "limits that a kernel can keep are kept by it, or not at all"
-    group.add_argument("--strict", action="store_true", default=None, help=strict)
+        if metavar:
+            group.add_argument(f"--{name}", metavar=metavar, action="append" if again else "store", help=text)
+        else:
+            group.add_argument(f"--{name}", action="store_true", default=None, help=text)
 
 
 def _add_live_options(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +183,7 @@ def _policy(args: argparse.Namespace) -> Policy:
     if args.profile and args.policy:
         raise PolicyError("--profile and --policy exclude each other; a policy can extend a profile")
     base = load_policy(Path(args.policy) if args.policy else args.profile or "default")
-    given = {name.replace("-", "_") for name, *_ in _OPTIONS} | {"strict"}
+    given = {name.replace("-", "_") for name, *_ in _OPTIONS}
     fields = {name: value for name, value in vars(args).items() if name in given and value is not None}
     for name in _COUNTS:
         if name in fields:
