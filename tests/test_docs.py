@@ -124,6 +124,17 @@ def test_files_that_are_named_exist(document):
     assert [] == [name for name in named if not (TOP / name).exists() and "NAME" not in name]
 
 
+def test_tests_that_are_named_exist():
+    """
+    The tests that hold the cells of a table are there.
+    """
+    named = set(re.findall(r"`(test_\w+\.py)`", (TOP / "ARCHITECTURE.md").read_text()))
+    there = {path.name for path in (TOP / "tests").rglob("test_*.py")}
+
+    assert len(named) > 10
+    assert set() == named - there
+
+
 def test_architecture_names_every_module():
     """
     The code map leaves no file out.
