@@ -101,4 +101,6 @@ class Host:
         """
         What was found instead of a feature that is absent, in the kernel's words.
         """
+        if feature == "landlock" and self.landlock_abi:  # one that is there and too old
+            return f"Landlock ABI {self.landlock_abi}"
         return self.missing.get(feature, f"no {FEATURES[feature]}")

@@ -15,6 +15,7 @@ import importlib.util
 import os
 import platform
 import pwd
+import re
 import resource
 import stat
 import sys
@@ -32,6 +33,8 @@ __all__ = ["probe", "probe_with"]
 
 _SECCOMP_RET_ERRNO = 0x00050000
 _SECCOMP_RET_USER_NOTIF = 0x7FC00000
+
+_SINCE = (5, 12)  # mount_setattr(2)
 
 _RLIMITS = 16  # RLIM_NLIMITS of asm-generic/resource.h
 
@@ -80,7 +83,7 @@ def probe() -> Host:
         features=frozenset(found),
         landlock_abi=max(_core.lib.jail_landlock_abi(), 0),
         missing=missing,
-        cures=_cures(missing),
+        cures=_cures(missing, tried="userns" in found or "privileged" in found),
         container=_container(),
         cgroup=cgroup,
         interpreter=_interpreter(),
@@ -232,14 +235,19 @@ def _refused_by() -> str:
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1",
     }
     off = [f"{path} is {value}" for path, value in switches.items() if _read(path) == value]
+    if profile := _apparmor_profile():
+        off.append(f"AppArmor enforces the profile {profile}")
     return f" ({'; '.join(off)})" if off else ""
 
 
-def _cures(missing: dict[str, str]) -> dict[str, str]:
+def _cures(missing: dict[str, str], *, tried: bool) -> dict[str, str]:
+    """
+    What would bring what is missing. What could not be tried for want of namespaces waits for their cure.
+    """
     cures: dict[str, str] = {}
     if "userns" in missing:
         cures["userns"] = _userns_cure()
-    if "proc" in missing:
+    if "proc" in missing and tried:
         cures["proc"] = (
             "In Docker: --security-opt systempaths=unconfined. In Kubernetes: procMount: Unmasked."
         )
@@ -273,6 +281,8 @@ def _cgroup_cure() -> str:
 
 
 def _userns_cure() -> str:
+    if _kernel_version() < _SINCE:
+        return "Linux 5.12 or later."
     if _read("/proc/sys/user/max_user_namespaces") == "0":
         return "sysctl -w user.max_user_namespaces=15000"
     if _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
@@ -281,7 +291,25 @@ def _userns_cure() -> str:
         return (
             "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,`"
         )
+    if _container() is None and (profile := _apparmor_profile()):
+        return (
+            f"Allow `userns,` and `capability,` in the AppArmor profile {profile}, or start this process "
+            "without it: aa-exec -p unconfined -- COMMAND"
+        )
     return "In Docker: --security-opt seccomp=unconfined. In Kubernetes: seccompProfile of type Unconfined."
+
+
+def _kernel_version() -> tuple[int, ...]:
+    numbers = re.match(r"(\d+)\.(\d+)", platform.release())
+    return tuple(map(int, numbers.groups())) if numbers else _SINCE
+
+
+def _apparmor_profile() -> str | None:
+    """
+    The AppArmor profile that is enforced on this process. apparmor(7)
+    """
+    label, _, mode = _read("/proc/self/attr/apparmor/current").rpartition(" ")
+    return label if mode == "(enforce)" else None
 
 
 def _container() -> str | None:
