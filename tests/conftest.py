@@ -15,7 +15,7 @@ import jail
 
 REQUIRED = frozenset(filter(None, os.environ.get("JAIL_REQUIRE", "").split(",")))
 PROGRAMS_REQUIRED = os.environ.get("JAIL_REQUIRE_PROGRAMS") == "1"
-LEAK_CHECKED = tuple(Path(__file__).parent / name for name in ("kernel", "escape"))
+LEAK_CHECKED = tuple(Path(__file__).parent / name for name in ("kernel", "escape", "vm"))
 
 # A property may take its time on a slow machine; one that hangs is for the suite's own timeout.
 settings.register_profile("jail", parent=settings.default, deadline=None)
@@ -35,10 +35,18 @@ def pytest_runtest_setup(item):
     Skip what cannot be tried here, naming what is missing; fail where this machine was said to have it.
     """
     for mark in item.iter_markers("needs"):
-        verdict(set(mark.args) - jail.probe().features, "host lacks", lambda missing: missing & REQUIRED)
+        verdict(set(mark.args) - features(), "host lacks", lambda missing: missing & REQUIRED)
     for mark in item.iter_markers("program"):
         missing = {name for name in mark.args if not shutil.which(name)}
         verdict(missing, "not installed:", lambda missing: missing if PROGRAMS_REQUIRED else set())
+
+
+def features():
+    """
+    Those of the host, and each ABI of Landlock that it has: "landlock_abi_3" stands for ABI 3 or later.
+    """
+    host = jail.probe()
+    return host.features | {f"landlock_abi_{abi}" for abi in range(1, host.landlock_abi + 1)}
 
 
 def verdict(missing, reason, required):

@@ -73,7 +73,7 @@ def marker():
 @pytest.fixture(
     params=[
         pytest.param("namespaces", marks=pytest.mark.needs("userns")),
-        pytest.param("landlock", marks=pytest.mark.needs("landlock", "libseccomp")),
+        pytest.param("landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp")),
     ]
 )
 def tier(request, container):

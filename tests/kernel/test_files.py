@@ -39,7 +39,7 @@ print(json.dumps(seen))
 """
 TIERS = [
     pytest.param("namespaces", marks=pytest.mark.needs("userns")),
-    pytest.param("landlock", marks=pytest.mark.needs("landlock", "libseccomp")),
+    pytest.param("landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp")),
 ]
 
 

@@ -65,7 +65,7 @@ print(json.dumps([seen, left, sorted(got), controls]))
     "tier",
     [
         pytest.param("namespaces", marks=pytest.mark.needs("userns")),
-        pytest.param("landlock", marks=pytest.mark.needs("landlock", "libseccomp")),
+        pytest.param("landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp")),
     ],
 )
 def test_exchanged_with_a_link(tier, act, expected, ask_harness, container, tmp_path):

@@ -169,7 +169,7 @@ def test_others_go_on():
         assert jail.Exited(0) == process.outcome
 
 
-@pytest.mark.needs("landlock", "libseccomp")
+@pytest.mark.needs("landlock_abi_6", "libseccomp")
 def test_senseless_request_without_namespaces(ask_harness, container, tmp_path, eyes):
     """
     So it is where no namespace holds what is inside.

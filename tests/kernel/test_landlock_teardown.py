@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-pytestmark = pytest.mark.needs("landlock", "libseccomp")
+pytestmark = pytest.mark.needs("landlock_abi_6", "libseccomp")
 
 DAEMON = """
 import os, signal, sys

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.needs("landlock", "libseccomp")
+pytestmark = pytest.mark.needs("landlock_abi_6", "libseccomp")
 
 # Prints what a payload did under some rules, or the UnsupportedError that was raised instead.
 RUN = """

@@ -182,7 +182,7 @@ here(child)
 
 TIERS = [
     pytest.param("namespaces", marks=pytest.mark.needs("userns", "libseccomp")),
-    pytest.param("Landlock", marks=pytest.mark.needs("landlock", "libseccomp")),
+    pytest.param("Landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp")),
 ]
 
 

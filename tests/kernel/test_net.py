@@ -12,6 +12,9 @@ import jail
 
 pytestmark = pytest.mark.needs("userns", "netns")
 
+# Before ABI 6 nobody keeps abstract sockets of the host's network out.
+HOST_NETWORK = pytest.mark.needs("landlock_abi_6")
+
 CONNECT = "socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)"
 
 
@@ -30,7 +33,7 @@ def listener(request):
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
-        pytest.param("host", 0, id="allow_host_network"),  # the control
+        pytest.param("host", 0, id="allow_host_network", marks=HOST_NETWORK),  # the control
         pytest.param("none", errno.ECONNREFUSED, id="deny_no_network"),
         pytest.param([], errno.ECONNREFUSED, id="deny_empty_list"),
     ],
@@ -40,6 +43,19 @@ def test_connect_to_loopback(network, expected, listener, attempt):
     A listener on the host's loopback answers through the host's network; in a network of one's own nobody listens.
     """
     assert expected == attempt(CONNECT, *listener, network=network)
+
+
+@pytest.mark.skipif(jail.probe().landlock_abi >= 6, reason="Landlock keeps abstract sockets out here")
+def test_host_network_without_scopes(listener, attempt):
+    """
+    Where abstract sockets cannot be kept out, the host's network is refused, unless that is waived.
+    """
+    with pytest.raises(jail.UnsupportedError) as caught:
+        attempt(CONNECT, *listener, network="host")
+
+    assert "ipc" == caught.value.feature
+    assert f"Landlock ABI {jail.probe().landlock_abi}" == caught.value.found
+    assert 0 == attempt(CONNECT, *listener, network="host", waive=["ipc"])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +137,7 @@ def test_two_sandboxes(attempt):
         pytest.param("socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET)", errno.EPERM, id="deny_alg"),
     ],
 )
-@pytest.mark.parametrize("network", ["none", "host"])
+@pytest.mark.parametrize("network", ["none", pytest.param("host", marks=HOST_NETWORK)])
 def test_kinds_of_socket(code, expected, network, attempt):
     """
     Internet sockets can be made and nothing lower, on whichever network.

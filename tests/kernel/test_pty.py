@@ -37,7 +37,7 @@ namespaces = pytest.mark.needs("userns")
 @pytest.fixture(
     params=[
         pytest.param("namespaces", marks=namespaces),
-        pytest.param("landlock", marks=pytest.mark.needs("landlock", "libseccomp")),
+        pytest.param("landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp")),
     ]
 )
 def at_terminal(request, container, ask_harness):

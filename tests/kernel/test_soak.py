@@ -214,7 +214,7 @@ print(json.dumps(left()))
 
 TIERS = [
     pytest.param(False, id="namespaces", marks=pytest.mark.needs("userns")),
-    pytest.param(True, id="Landlock", marks=pytest.mark.needs("landlock", "libseccomp")),
+    pytest.param(True, id="Landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp")),
 ]
 
 

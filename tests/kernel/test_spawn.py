@@ -60,7 +60,7 @@ FAULTS = [
     (NAMESPACES, TREE, Op(OpKind.HIDE, IN_USR), errno.ENOENT),
     (NAMESPACES & ~Clone.PID, TREE, Op(OpKind.PROC, "/proc", args=(0,)), errno.EPERM),
     (NAMESPACES, TREE, Op(OpKind.DEVPTS, IN_USR), errno.EXDEV),
-    (NAMESPACES, TREE, Op(OpKind.OVERLAY, "/over", b"/no/such/place"), errno.ENOENT),
+    (NAMESPACES, TREE, Op(OpKind.OVERLAY, "/over", b"/no/such/place:/usr"), errno.ENOENT),
     (NAMESPACES, (MAP,), Op(OpKind.PIVOT), errno.EBADF),
     (Clone.USER, (), Op(OpKind.LOOPBACK), errno.EPERM),
     (Clone.USER, (), Op(OpKind.HOSTNAME, data=b"jail"), errno.EPERM),

@@ -28,6 +28,7 @@ print(json.dumps([plan.tier, "ENOSPC" in missing, result.stdout.text, result.std
     )
 
 
+@pytest.mark.needs("landlock_abi_6")
 def test_no_namespaces_and_no_privilege(ask_harness, own_mounts):
     """
     Where it is 0 and no privilege is held either, Landlock serves, and the cure is the sysctl.

@@ -40,7 +40,7 @@ with jail.Sandbox(**rules) as box:
 @pytest.fixture(
     params=[
         pytest.param("namespaces", marks=pytest.mark.needs("userns", "landlock")),
-        pytest.param("landlock", marks=pytest.mark.needs("landlock", "libseccomp")),
+        pytest.param("landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp")),
     ]
 )
 def tier(request, container):

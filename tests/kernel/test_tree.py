@@ -23,7 +23,12 @@ ON_HIDDEN = {
 }
 ON_HIDDEN_FILE = ON_HIDDEN | {
     "link": ("os.link(sys.argv[1], sys.argv[2] + '/new')", errno.EROFS, errno.EXDEV),
-    "truncate": ("os.truncate(sys.argv[1], 0)", errno.EACCES, errno.EACCES),
+    # Landlock before ABI 3 knows no truncate(2), and leaves it to the mount to say no.
+    "truncate": (
+        "os.truncate(sys.argv[1], 0)",
+        errno.EACCES if jail.probe().landlock_abi >= 3 else errno.EROFS,
+        errno.EACCES if jail.probe().landlock_abi >= 3 else errno.EROFS,
+    ),
 }
 ON_HIDDEN_DIRECTORY = ON_HIDDEN | {
     "list": ("os.listdir(sys.argv[1])", errno.EACCES, errno.EACCES),
