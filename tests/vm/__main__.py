@@ -26,6 +26,7 @@ CACHE = TOP / "build" / "vm"
 KERNELS = ("5.10", "6.1", "6.12", "6.18", NEWEST)
 SECONDS = 3600
 TEST_SECONDS = 1200
+CI = "ci"
 NO_TESTS = 5  # pytest's status where nothing was selected
 CONSOLE_LINES = 40
 
@@ -33,11 +34,12 @@ CONSOLE_LINES = 40
 @dataclass(frozen=True, slots=True)
 class Run:
     """
-    One kernel in one configuration, and where it leaves what it leaves.
+    One kernel in one configuration, what runs there, and where it leaves what it leaves.
     """
 
     kernel: Kernel
     configuration: Configuration
+    tests: tuple[str, ...]
     place: Path
 
     @property
@@ -59,10 +61,10 @@ def main():
     kernels = [get_kernel(name, CACHE) for name in asked.kernels]
     image = get_image(TOP, CACHE)
     runs = [
-        Run(kernel, configuration, logs / f"{kernel.name}-{configuration.name}")
+        Run(kernel, configuration, tests, logs / f"{kernel.name}-{configuration.name}")
         for kernel in kernels
         for configuration in asked.configurations
-        if configuration.fits(kernel)
+        if configuration.fits(kernel) and (tests := choose_tests(configuration, asked.tests))
     ]
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="job-") as work:
         accelerator = choose_accelerator(kernels[0], Path(work))
@@ -105,9 +107,17 @@ def parse(arguments):
     return asked
 
 
+def choose_tests(configuration, asked):
+    """
+    The paths of tests: a configuration's own, those for "ci", or what was asked for by path. None: it is left out.
+    """
+    if asked == CI:
+        return expand(configuration.ci, TOP) if configuration.ci else None
+    return expand(asked.split() or configuration.tests, TOP)
+
+
 def _carry_out(run, accelerator, image, work, asked, *, echo):
     job = work / f"{run.place.name}.tar"
-    tests = asked.tests.split() or expand(run.configuration.tests, TOP)
     words = ["-k", asked.words] if asked.words else []
     write_job(
         job,
@@ -115,9 +125,9 @@ def _carry_out(run, accelerator, image, work, asked, *, echo):
         settings={
             "configuration": run.configuration.name,
             "init": run.configuration.init,
-            "require": run.configuration.require,
+            "require": run.configuration.required(run.kernel),
         },
-        arguments=[f"--timeout={TEST_SECONDS}", *words, *tests],
+        arguments=[f"--timeout={TEST_SECONDS}", *words, *run.tests],
     )
     run.place.mkdir(parents=True)
     print(f"starting {run.title}", flush=True)

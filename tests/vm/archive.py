@@ -5,8 +5,10 @@ With directories of its own for apt's lists, cache and state, so what this machi
 privilege is needed: packages are downloaded and unpacked, and never installed.
 """
 
+import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 SUITES = ("bullseye", "bookworm", "trixie")
@@ -15,6 +17,8 @@ PUBLIC = {
     "Debian": "http://deb.debian.org/debian",
     "Debian-Security": "http://deb.debian.org/debian-security",
 }
+
+_FRESH_SECONDS = 600
 
 _SETTINGS = """
 Dir::State "{place}/state";
@@ -30,12 +34,18 @@ Acquire::Languages "none";
 """
 
 
+class NotFetched(Exception):
+    """
+    A package that the lists name could not be had.
+    """
+
+
 class Archive:
     """
     The packages of `SUITES`, their security updates and the backports to the newest.
 
     Args:
-        place: a directory of its own. What is there is used again: lists are fetched once.
+        place: a directory of its own.
     """
 
     def __init__(self, place):
@@ -43,9 +53,10 @@ class Archive:
 
     def open(self):
         """
-        Fetch the lists, if there are none yet.
+        Fetch the lists, unless that was done just now.
         """
-        if (self.place / "complete").exists():
+        complete = self.place / "complete"
+        if complete.exists() and time.time() - complete.stat().st_mtime < _FRESH_SECONDS:
             return self
         for name in ("state/lists/partial", "cache/archives/partial", "empty"):
             (self.place / name).mkdir(parents=True, exist_ok=True)
@@ -53,7 +64,7 @@ class Archive:
         (self.place / "apt.conf").write_text(_SETTINGS.format(place=self.place))
         (self.place / "sources.list").write_text("\n".join(sources(mirrors())) + "\n")
         self._run("apt-get", "update", "-qq", "--error-on=any")
-        (self.place / "complete").touch()
+        complete.touch()
         return self
 
     def names(self, pattern):
@@ -74,10 +85,16 @@ class Archive:
     def unpack(self, name, destination):
         """
         Download the newest version of a package and unpack its files.
+
+        Raises:
+            NotFetched: it could not be downloaded.
         """
         downloads = self.place / "downloads"
         downloads.mkdir(exist_ok=True)
-        self._run("apt-get", "download", "-qq", name, cwd=downloads)
+        try:
+            self._run("apt-get", "download", "-qq", name, cwd=downloads)
+        except subprocess.CalledProcessError as exc:
+            raise NotFetched(f"{name}: {exc}") from exc
         (package,) = downloads.glob(f"{name}_*.deb")
         subprocess.run(["dpkg-deb", "--extract", package, destination], check=True)
         package.unlink()
@@ -112,3 +129,10 @@ def sources(mirrors):
 
 def _source(uri, suite):
     return f"deb [arch=amd64 signed-by={KEYRING}] {uri} {suite} main"
+
+
+def with_sbin():
+    """
+    The environment for programs that Debian keeps out of an ordinary user's PATH.
+    """
+    return {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}

@@ -78,7 +78,7 @@ def command(kernel, accelerator, append, drives):
     What starts a guest. It has one processor, no network, and nothing else that it was not given.
     """
     processor = "host" if accelerator == "kvm" else "max"
-    arguments = f"console=ttyS0 panic=-1 mitigations=off loglevel=4 {append}"
+    arguments = f"console=ttyS0 panic=-1 mitigations=off loglevel=4 systemd.show_status=no {append}"
     return [
         *f"qemu-system-x86_64 -machine q35,accel={accelerator} -cpu {processor} -m {MEMORY} -smp 1".split(),
         *"-nodefaults -no-user-config -no-reboot -display none -serial stdio".split(),

@@ -14,7 +14,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from archive import KEYRING, SUITES, mirrors, sources
+from archive import KEYRING, SUITES, mirrors, sources, with_sbin
 
 PACKAGES = (
     "apparmor",  # aa-exec
@@ -26,7 +26,7 @@ PACKAGES = (
     "python3",
     "systemd-sysv",
 )
-ENVIRONMENT = "opt/venv"
+ENVIRONMENT = "var/lib/jail-tests/venv"  # no place that a sandbox is not to see
 USER = "tester"
 SIZE = "1G"
 
@@ -38,20 +38,15 @@ _CUSTOMIZE = (
 )
 
 # A virtual environment is this much: links and a file. venv cannot make one for another Python than its own.
-_ENVIRONMENT = """
-mkdir -p "$tree/{environment}/bin"
-ln -s /usr/bin/python3 "$tree/{environment}/bin/python"
-ln -s python "$tree/{environment}/bin/python3"
-printf 'home = /usr/bin\\ninclude-system-site-packages = false\\nversion = {version}\\n' >"$tree/{environment}/pyvenv.cfg"
-mkdir -p "$tree/{environment}/lib/python{version}"
-cp -r "$site" "$tree/{environment}/lib/python{version}/site-packages"
-"""
-
-_ASSEMBLE = """
+_ASSEMBLE = r"""
 tar --extract --file "$tar" --directory "$tree" --exclude './dev/*'
-{environment}
-chmod -R go+rX "$tree/opt"
-mke2fs -q -t ext4 -O ^has_journal -d "$tree" "$image" {size}
+mkdir -p "$tree/$environment/bin" "$tree/$environment/lib/python$version"
+ln -s /usr/bin/python3 "$tree/$environment/bin/python"
+ln -s python "$tree/$environment/bin/python3"
+printf 'home = /usr/bin\ninclude-system-site-packages = false\nversion = %s\n' "$version" >"$tree/$environment/pyvenv.cfg"
+cp -r "$site" "$tree/$environment/lib/python$version/site-packages"
+chmod -R go+rX "$tree/${environment%/*}"
+mke2fs -q -t ext4 -O ^has_journal -d "$tree" "$image" "$size" >/dev/null
 rm -rf "$tree"
 """
 
@@ -97,22 +92,16 @@ def _make(work, needed, image):
     version = python_version(tar)
     site = work / "site"
     _install(needed, version, site)
-    script = _ASSEMBLE.format(
-        size=SIZE, environment=_ENVIRONMENT.format(environment=ENVIRONMENT, version=version)
-    )
     (work / "tree").mkdir(mode=0o755)
     partial = work / "image"
-    environment = {"tar": tar, "tree": work / "tree", "site": site, "image": partial}
+    names = {"tar": tar, "tree": work / "tree", "site": site, "image": partial}
+    names |= {"environment": ENVIRONMENT, "version": version, "size": SIZE}
     # The files' owners are those in the archive: for anybody but root, in a user namespace.
     become = () if os.geteuid() == 0 else ("unshare", "--map-root-user", "--map-auto")
     subprocess.run(
-        [*become, "bash", "-euc", script],
+        [*become, "bash", "-euc", _ASSEMBLE],
         check=True,
-        env={
-            **os.environ,
-            **{key: str(value) for key, value in environment.items()},
-            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
-        },
+        env=with_sbin() | {name: str(value) for name, value in names.items()},
     )
     partial.rename(image)
 

@@ -9,13 +9,16 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from archive import Archive
+from archive import Archive, NotFetched, with_sbin
 from initramfs import make_initramfs
 
 NEWEST = "newest"
 
 # The flavour without drivers of real hardware: a fourth of the size.
-_PACKAGE = re.compile(r"linux-image-(?P<release>(?P<series>\d+\.\d+)\S*-cloud-amd64)")
+_PACKAGE = re.compile(r"linux-image-(?P<release>(?P<series>\d+\.\d+)\.\S+-cloud-amd64)")
+
+# An archive may be between two states, its lists naming files that it has no longer.
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +92,19 @@ def is_fresh(initramfs):
 
 def choose(name, packages):
     """
-    The newest package of a series, and its kernel's release.
+    The releases of a series that some packages have, the newest first.
 
     >>> choose("6.1", ["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-10-cloud-amd64"])
-    ('linux-image-6.1.0-10-cloud-amd64', '6.1.0-10-cloud-amd64')
-    >>> choose("newest", ["linux-image-6.9.1-cloud-amd64", "linux-image-6.10.1+deb13-cloud-amd64"])[1]
+    ['6.1.0-10-cloud-amd64', '6.1.0-9-cloud-amd64']
+    >>> choose("newest", ["linux-image-6.9.1-cloud-amd64", "linux-image-6.10.1+deb13-cloud-amd64"])[0]
     '6.10.1+deb13-cloud-amd64'
     """
     found = [match for package in packages if (match := _PACKAGE.fullmatch(package))]
-    wanted = [match for match in found if name in (NEWEST, match["series"])]
+    wanted = [match["release"] for match in found if name in (NEWEST, match["series"])]
     if not wanted:
         series = sorted({match["series"] for match in found}, key=_numbers)
         raise SystemExit(f"no kernel {name} in the archive; it has {' '.join(series)}, and {NEWEST}")
-    newest = max(wanted, key=lambda match: _numbers(match["release"]))
-    return newest[0], newest["release"]
+    return sorted(wanted, key=_numbers, reverse=True)
 
 
 def _numbers(text):
@@ -110,19 +112,31 @@ def _numbers(text):
 
 
 def _fetch(name, archive, place):
-    package, release = choose(name, archive.names("^linux-image-[0-9].*-cloud-amd64$"))
-    print(f"fetching {package}", flush=True)
-    partial = place.with_name(f".{name}.{os.getpid()}")
-    files = partial / "files"
+    releases = choose(name, archive.names("^linux-image-[0-9].*-cloud-amd64$"))[:_TRIES]
+    for release in releases:
+        print(f"fetching linux-image-{release}", flush=True)
+        partial = place.with_name(f".{name}.{os.getpid()}")
+        try:
+            _unpack(release, archive, partial / "files")
+        except NotFetched as exc:
+            shutil.rmtree(partial)
+            print(exc, flush=True)
+            continue
+        _arrange(release, partial / "files", partial)
+        shutil.rmtree(partial / "files")
+        partial.rename(place)
+        return
+    raise SystemExit(f"no kernel {name}: none of {', '.join(releases)} could be fetched")
+
+
+def _unpack(release, archive, files):
     files.mkdir(parents=True)
+    package = f"linux-image-{release}"
     archive.unpack(package, files)
-    # Since 7.1 the package asks for two more, which have the kernel and its modules.
+    # Newer packages ask for others of the same release, which have the kernel and its modules.
     for part in archive.depends(package):
-        if part in (f"linux-binary-{release}", f"linux-modules-{release}"):
+        if part.endswith(f"-{release}"):
             archive.unpack(part, files)
-    _arrange(release, files, partial)
-    shutil.rmtree(files)
-    partial.rename(place)
 
 
 def _arrange(release, files, place):
@@ -132,12 +146,8 @@ def _arrange(release, files, place):
     if not (files / "lib").exists():
         (files / "lib").symlink_to("usr/lib")
     modules = files / "lib" / "modules" / release
-    subprocess.run(["depmod", "--basedir", files, release], check=True, env=_with_sbin())
+    subprocess.run(["depmod", "--basedir", files, release], check=True, env=with_sbin())
     image = files / "boot" / f"vmlinuz-{release}"
     shutil.copy(image if image.exists() else modules / "vmlinuz", place / "vmlinuz")
     modules.rename(place / "modules")
     (place / "release").write_text(release)
-
-
-def _with_sbin():
-    return {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
