@@ -5,6 +5,7 @@ Disks: the root file system (its changes are thrown away), the job as a tar, roo
 console is the guest's standard output, and its last line is the exit status.
 """
 
+import os
 import re
 import subprocess
 import tarfile
@@ -36,46 +37,49 @@ class Ending:
     timed_out: bool
 
 
-def boot(kernel, accelerator, append, console, *, drives=(), seconds, echo=False):
+def boot(command, console, *, seconds, echo=False):
     """
     Run a guest to its end.
+
+    Args:
+        command: that starts it.
+        console: the file to write what it prints to.
+        seconds: it is killed after.
+        echo: print what it prints, too.
+    """
+    started = time.monotonic()
+    expired = threading.Event()
+    with (
+        console.open("wb") as log,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        timer = threading.Timer(seconds, lambda: (expired.set(), process.kill()))
+        timer.start()
+        try:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                if echo:
+                    print(line.decode(errors="replace").rstrip("\r\n"), flush=True)
+            process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+    ended = _ENDED.findall(console.read_bytes())
+    return Ending(int(ended[-1]) if ended else None, time.monotonic() - started, expired.is_set())
+
+
+def command(kernel, accelerator, *, append="", drives=()):
+    """
+    What starts a guest. It has one processor, no network, and nothing else that it was not given.
 
     Args:
         kernel: a `Kernel`.
         accelerator: "kvm" or "tcg".
         append: to the kernel's command line.
-        console: the file to write what it prints to.
-        drives: in order; `str` as after qemu's -drive.
-        seconds: it is killed after.
-        echo: print what it prints, too.
-    """
-    started = time.monotonic()
-    with (
-        subprocess.Popen(
-            command(kernel, accelerator, append, drives),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process,
-        console.open("wb") as log,
-    ):
-        expired = threading.Event()
-        timer = threading.Timer(seconds, lambda: (expired.set(), process.kill()))
-        timer.start()
-        for line in process.stdout:
-            log.write(line)
-            log.flush()
-            if echo:
-                print(line.decode(errors="replace").rstrip("\r\n"), flush=True)
-        process.wait()
-        timer.cancel()
-    ended = _ENDED.findall(console.read_bytes())
-    return Ending(int(ended[-1]) if ended else None, time.monotonic() - started, expired.is_set())
-
-
-def command(kernel, accelerator, append, drives):
-    """
-    What starts a guest. It has one processor, no network, and nothing else that it was not given.
+        drives: in order, each as after qemu's -drive.
     """
     processor = "host" if accelerator == "kvm" else "max"
     arguments = f"console=ttyS0 panic=-1 mitigations=off loglevel=4 systemd.show_status=no {append}"
@@ -93,40 +97,55 @@ def choose_accelerator(kernel, work):
 
     /dev/kvm may be there, open, and run nothing: only a trial tells.
     """
-    if not Path("/dev/kvm").exists():
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    trial = boot(kernel, "kvm", "jail.trial", work / "trial-of-kvm", seconds=_TRIAL_SECONDS)
+    trial = boot(command(kernel, "kvm", append="jail.trial"), work / "trial-of-kvm", seconds=_TRIAL_SECONDS)
     return "kvm" if trial.status == 0 else "tcg"
 
 
-def run_job(kernel, accelerator, image, job, place, *, init_arguments="", seconds, echo=False):
+@dataclass(frozen=True, slots=True)
+class Guests:
     """
-    Boot a guest with a job and unpack its results.
+    What the guests of one matrix have in common.
 
     Args:
-        kernel: a `Kernel`.
         accelerator: as `choose_accelerator` gives it.
         image: of the root file system.
-        job: a tar, as `job.write_job` makes it.
-        place: an empty directory: for ``console`` and ``results``.
-        init_arguments: for the guest's init.
-        seconds: it is killed after.
+        seconds: each is killed after.
         echo: print its console.
-
-    Returns:
-        An `Ending`.
     """
-    disk = place / "results.tar"
-    with disk.open("wb") as file:
-        file.truncate(RESULTS_BYTES)
-    drives = (f"snapshot=on,file={image}", f"readonly=on,file={job}", f"file={disk}")
-    ending = boot(
-        kernel, accelerator, init_arguments, place / "console", drives=drives, seconds=seconds, echo=echo
-    )
-    if ending.status is not None:
-        _unpack(disk, place / "results")
-    disk.unlink()
-    return ending
+
+    accelerator: str
+    image: Path
+    seconds: float
+    echo: bool
+
+    def run(self, kernel, job, place):
+        """
+        Boot a guest with a job, and unpack its results.
+
+        Args:
+            kernel: a `Kernel`.
+            job: a tar, as `job.write_job` makes it.
+            place: a directory, for ``console`` and ``results``.
+
+        Returns:
+            An `Ending`.
+        """
+        disk = place / "results.tar"
+        with disk.open("wb") as file:
+            file.truncate(RESULTS_BYTES)
+        drives = (f"snapshot=on,file={self.image}", f"readonly=on,file={job}", f"file={disk}")
+        ending = boot(
+            command(kernel, self.accelerator, drives=drives),
+            place / "console",
+            seconds=self.seconds,
+            echo=self.echo,
+        )
+        if ending.status is not None:
+            _unpack(disk, place / "results")
+        disk.unlink()
+        return ending
 
 
 def _unpack(disk, place):

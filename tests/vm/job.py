@@ -4,6 +4,7 @@ What a guest is given: the checkout, the package that was built from it, and wha
 
 import io
 import shlex
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -22,20 +23,28 @@ _LEFT_OUT = {
 }
 
 
-def write_job(path, top, *, settings, arguments):
+def pack(path, top):
     """
-    Write the tar that a guest has as its second disk.
-
-    Args:
-        path: of the tar.
-        top: of the checkout.
-        settings: variables for the scripts in ``inside``.
-        arguments: for pytest.
+    Write a tar of the checkout and the package as they are now: all guests are to have the same.
     """
     with tarfile.open(path, "w") as archive:
         archive.add(top, "tree", filter=_of_the_tree)
         for installed in package():
             archive.add(installed, f"site/{installed.name}", filter=_owned_by_root)
+
+
+def write_job(path, packed, *, settings, arguments):
+    """
+    Write the tar that a guest has as its second disk.
+
+    Args:
+        path: of the tar.
+        packed: what `pack` has written.
+        settings: variables for the scripts in ``inside``.
+        arguments: for pytest.
+    """
+    shutil.copyfile(packed, path)
+    with tarfile.open(path, "a") as archive:
         text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
         _add_text(archive, "settings", text)
         _add_text(archive, "arguments", "".join(f"{argument}\n" for argument in arguments))
