@@ -239,7 +239,9 @@ int proc_each(int proc_fd, int (*visit)(void *arg, int pid), void *arg);
 int proc_stat(int proc_fd, int pid, struct proc_stat *ret_stat);
 int proc_open(int proc_fd, int pid, const char *file, int flags);
 long proc_read(int proc_fd, int pid, const char *file, char *text, size_t size);
+#define STATUS_BYTES 32768 /* it lists all groups: proc_pid_status(5) */
 uint64_t proc_number(const char *text, const char *key);
+uint64_t proc_number_after(const char *text);
 int proc_last_number(const char *text, const char *key);
 
 /* watch.c: what programs have, while they run */

@@ -141,6 +141,13 @@ uint64_t proc_number(const char *text, const char *key)
 	return take_number(&at);
 }
 
+/* The second number of some. */
+uint64_t proc_number_after(const char *text)
+{
+	take_number(&text);
+	return take_number(&text);
+}
+
 /* The last number in a line such as "NSpid:  4711  12". */
 int proc_last_number(const char *text, const char *key)
 {

@@ -13,6 +13,7 @@
 #define PIDS_MAX (1 << 22) /* as family.c has it: work begins with its bytes, which stay zero */
 #define SOONEST_NS 5000000U
 #define LATEST_NS 80000000U
+#define TASKS_NS 20000000U /* who forks on both of two processors makes some 600 meanwhile */
 #define BYTES_PER_NS 4	  /* a program touches no more: 4 GB/s */
 #define TICK_NS 10000000U /* of USER_HZ, which is 100 wherever we run */
 
@@ -107,7 +108,7 @@ static int find(const struct look *look, int pid)
 /* Whose program a child of ours is. */
 static int slot_of_child(const struct look *look, int pid)
 {
-	char text[2048];
+	char text[STATUS_BYTES];
 
 	if (!look->state->watch.is_ours) {
 		proc_read(look->state->watch.proc, pid, "status", text, sizeof(text));
@@ -367,7 +368,7 @@ static uint64_t interval(const struct look *look, uint64_t before)
 
 	ns = at_most(ns, headroom_ns(watch->memory, total(look)));
 	if (watch->tasks)
-		ns = SOONEST_NS;
+		ns = at_most(ns, TASKS_NS);
 	for (uint32_t i = 0; i < look->slots->used; i++) {
 		const struct jail_slot *slot = &look->slots->slot[i];
 
@@ -375,7 +376,7 @@ static uint64_t interval(const struct look *look, uint64_t before)
 			continue;
 		ns = at_most(ns, headroom_ns(slot->memory_max, slot->now.memory));
 		if (slot->tasks_max)
-			ns = SOONEST_NS;
+			ns = at_most(ns, TASKS_NS);
 		if (slot->cpu_max_ns && slot->most.cpu_ns < slot->cpu_max_ns)
 			ns = at_most(ns, (slot->cpu_max_ns - slot->most.cpu_ns) / 8);
 		if (slot->sample_ns)
