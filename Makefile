@@ -19,7 +19,7 @@ unit property kernel escape fuzz: build/jail.stamp build/test.stamp test-package
 	tools/run-tests tests/$@ $(if $(K),-k '$(K)')
 
 test-vm: build/jail.stamp vm-packages  ## tests on other kernels, in QEMU; KERNELS="6.1 newest", CONFIG=user, TESTS=ci or paths, K=WORDS
-	build/venv/bin/python tests/vm --kernels '$(KERNELS)' --configurations '$(CONFIG)' --tests '$(TESTS)' -k '$(K)'
+	PYTHONPATH=tests build/venv/bin/python -m vm --kernels '$(KERNELS)' --configurations '$(CONFIG)' --tests '$(TESTS)' -k '$(K)'
 
 lint: build/lint.stamp  ## style, types, spelling
 	build/lint/bin/ruff check

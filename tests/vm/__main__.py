@@ -5,6 +5,8 @@ Runs tests on other kernels, in QEMU: the matrix of kernels and configurations, 
 """
 
 import argparse
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -14,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from configurations import CONFIGURATIONS, Configuration
-from guest import Guests, choose_accelerator
-from image import get_image
-from job import pack, write_job
-from kernels import NEWEST, Kernel, get_kernel
-from selection import expand
+from .configurations import CONFIGURATIONS, Configuration
+from .guest import Guests, choose_accelerator
+from .image import get_image
+from .job import pack, write_job
+from .kernels import NEWEST, Kernel, get_kernel
+from .selection import expand
 
 TOP = Path(__file__).resolve().parents[2]
 CACHE = TOP / "build" / "vm"
@@ -66,22 +68,47 @@ def main():
     Run what was asked for. The exit status is 0 if every guest ended well and some test ran.
     """
     asked = parse(sys.argv[1:])
+    if os.uname().machine != "x86_64":
+        raise SystemExit("the guests are for x86_64, and so has to be the package that they test")
     CACHE.mkdir(parents=True, exist_ok=True)
+    with open_lock():
+        return run_matrix(asked)
+
+
+@contextlib.contextmanager
+def open_lock():
+    """
+    Keep others out of the cache and the logs of this checkout.
+    """
+    with (CACHE / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"another run has {CACHE}: wait for it") from None
+        yield
+
+
+def run_matrix(asked):
+    """
+    Set up what is asked for, boot it, and tell what came of it.
+
+    Returns:
+        The exit status.
+    """
     shutil.rmtree(LOGS, ignore_errors=True)
     kernels = [get_kernel(name, CACHE) for name in asked.kernels]
-    image = get_image(TOP, CACHE)
     runs = choose_runs(kernels, asked)
+    image = get_image(TOP, CACHE)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="job-") as work:
         packed = Path(work) / "packed.tar"
         pack(packed, TOP)
         accelerator = choose_accelerator(kernels[0], Path(work))
-        guests = Guests(accelerator, image, seconds=GUEST_SECONDS, echo=len(runs) == 1)
+        guests = Guests(accelerator, image, seconds=asked.seconds, echo=len(runs) == 1)
         print(
             f"{len(runs)} guests by {accelerator}, {asked.jobs} at once; what they say is in {LOGS}",
             flush=True,
         )
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            endings = list(pool.map(lambda run: carry_out(run, guests, packed, asked.words), runs))
+        endings = carry_out_all(runs, lambda run: carry_out(run, guests, packed, asked.words), asked.jobs)
     print()
     for run, ending in zip(runs, endings, strict=True):
         where = f"{run.kernel.name:8} {run.kernel.release:28} {run.configuration.name:16}"
@@ -90,12 +117,24 @@ def main():
     return 0 if passed and any(ending.status == 0 for ending in endings) else 1
 
 
+def carry_out_all(runs, carry_out, jobs):
+    """
+    So many at once. After an error, or an interrupt, no other is begun.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return list(pool.map(carry_out, runs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def parse(arguments):
     """
     What was asked for.
     """
     parser = argparse.ArgumentParser(
-        prog="tests/vm", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m vm", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     states = "\n".join(f"{one.name}: {one.description}" for one in CONFIGURATIONS)
     jobs = min(os.cpu_count() or 1, 4)
@@ -106,6 +145,7 @@ def parse(arguments):
     )
     parser.add_argument("-k", default="", dest="words", help="as for pytest")
     parser.add_argument("--jobs", type=int, default=jobs, help="guests at once, each with one processor")
+    parser.add_argument("--seconds", type=float, default=GUEST_SECONDS, help="a guest is killed after")
     asked = parser.parse_args(arguments)
     asked.kernels = asked.kernels.split() or KERNELS
     by_name = {one.name: one for one in CONFIGURATIONS}

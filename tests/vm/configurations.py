@@ -4,7 +4,7 @@ In which states of the guest the tests run, on which kernels, and what must be t
 
 from dataclasses import dataclass
 
-import selection
+from . import selection
 
 # What a host of the namespace tier has on each of these kernels, so that a skip cannot hide that it is gone.
 _WITHOUT_USERNS = ("landlock", "seccomp", "seccomp_notify", "clone3", "pidfd", "cgroup", "libseccomp")

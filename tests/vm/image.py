@@ -14,7 +14,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from archive import KEYRING, SUITES, mirrors, sources, with_sbin
+from .archive import KEYRING, SUITES, mirrors, sources, with_sbin
 
 PACKAGES = (
     "apparmor",  # aa-exec

@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from archive import Archive, NotFetched, with_sbin
-from initramfs import make_initramfs
+from .archive import Archive, NotFetched, with_sbin
+from .initramfs import make_initramfs
 
 NEWEST = "newest"
 
