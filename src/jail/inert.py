@@ -25,7 +25,7 @@ from __future__ import annotations
 import codecs
 import re
 
-__all__ = ["MAX_GROWTH", "Inert"]
+__all__ = ["MAX_GROWTH", "Inert", "render_inert", "render_inert_line"]
 
 # "M-^[" for a single byte is the longest there is; "<U+202E>" stands for three.
 MAX_GROWTH = 4
@@ -41,6 +41,7 @@ _VISIBLE = {
     **{code + base: f"M-^{chr(code ^ 0xC0)}" for code in range(0x80, 0xA0) for base in (0, _ESCAPED_BYTES)},
     **{code: f"<U+{code:04X}>" for code in _INVISIBLE},
 }
+_LINE_CONTROLS_SHOWN = {code: f"^{chr(code ^ 0x40)}" for code in _LINE_CONTROLS}
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 
 # A class of characters first, which re looks for without trying a match at each position.
@@ -80,6 +81,26 @@ class Inert:
         self._held = ""
         self._decoder.reset()
         return _render_inert(text)
+
+
+def render_inert(text: str) -> str:
+    r"""
+    Text that somebody else wrote, whole: its lines and tabs are kept, and what cannot be encoded is shown, too.
+
+    >>> render_inert("a\x1b[2J\n\udcffb")
+    'a^[[2J\n\\udcffb'
+    """
+    return _render_inert(text.encode("utf-8", "backslashreplace").decode()).decode()
+
+
+def render_inert_line(text: str) -> str:
+    r"""
+    The same, for a place that has one line: what ends one, and tabs, is shown as well.
+
+    >>> render_inert_line("a\tb\r\nc")
+    'a^Ib^M^Jc'
+    """
+    return render_inert(text).translate(_LINE_CONTROLS_SHOWN)
 
 
 def _render_inert(text: str) -> bytes:

@@ -2,7 +2,7 @@
 Sizes and durations: numbers with a unit, as people write them and as they are shown.
 
 Pure. ``parse_`` is text or number to value, ``render_`` is value to text, and each pair is exact:
-what was rendered parses back to the same value. Arithmetic is on integers, so that "0.1s" is the
+what was rendered parses back to the same value. (`render_size` has no such pair: it is for reading.) Arithmetic is on integers, so that "0.1s" is the
 float closest to a tenth.
 """
 
@@ -22,6 +22,7 @@ __all__ = [
     "parse_seconds",
     "render_bytes",
     "render_seconds",
+    "render_size",
     "render_value",
 ]
 
@@ -188,6 +189,21 @@ def render_seconds(seconds: float) -> str:
         return f"{round(seconds * 1000)}ms"
     texts = (f"{seconds:.{places}f}" for places in range(41))
     return next((text for text in texts if float(text) == seconds), repr(seconds)) + "s"
+
+
+def render_size(count: int) -> str:
+    """
+    A number of bytes as people like to read it, of three digits or four; not exact.
+
+    >>> render_size(1000), render_size(1536), render_size(217_989_120)
+    ('1000 B', '1.5 KiB', '208 MiB')
+    """
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if size >= 100 else f"{size:.3g} {unit}"
 
 
 def render_value(value: object) -> str:

@@ -4,7 +4,7 @@ What a terminal would obey becomes text. `jail.inert`.
 
 import pytest
 
-from jail.inert import MAX_GROWTH, Inert
+from jail.inert import MAX_GROWTH, Inert, render_inert, render_inert_line
 
 
 def inert(data):
@@ -118,3 +118,20 @@ def test_report_growth():
     The bound is met by C1 bytes, and by nothing exceeded.
     """
     assert MAX_GROWTH * 1000 == len(inert(b"\x9b" * 1000))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "line"),
+    [
+        ("plain \u00e9", "plain \u00e9", "plain \u00e9"),
+        ("\x1b[2J\x07", "^[[2J^G", "^[[2J^G"),
+        ("a\tb\r\nc\rd", "a\tb\r\nc^Md", "a^Ib^M^Jc^Md"),
+        ("\u202e\x9b", "<U+202E>M-^[", "<U+202E>M-^["),
+        ("\udcff\ud800", "\\udcff\\ud800", "\\udcff\\ud800"),
+    ],
+)
+def test_deny_control_in_text(text, lines, line):
+    """
+    Text as a whole is made inert, whatever Python has in a string; and what is to be one line stays one.
+    """
+    assert (lines, line) == (render_inert(text), render_inert_line(text))

@@ -14,6 +14,7 @@ from jail.units import (
     parse_seconds,
     render_bytes,
     render_seconds,
+    render_size,
     render_value,
 )
 
@@ -186,6 +187,27 @@ def test_report_seconds(seconds, expected):
     A duration is shown exactly, and without an exponent.
     """
     assert expected == render_seconds(seconds)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (10_240, "10 KiB"),
+        (1_048_575, "1024 KiB"),
+        (217_989_120, "208 MiB"),
+        (3 << 30, "3 GiB"),
+        (5 << 50, "5120 TiB"),
+    ],
+)
+def test_report_size(count, expected):
+    """
+    A size for people has three digits or four, and a unit.
+    """
+    assert expected == render_size(count)
 
 
 @pytest.mark.parametrize(
