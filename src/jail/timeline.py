@@ -22,9 +22,9 @@ class Timeline:
     """
     Samples of one run, in the order in which they were taken.
 
-    When it is full every two neighbours become one, and `interval_seconds` doubles: that is how often it is worth
-    taking a sample from then on. The one keeps the later time and processor time, and of memory and processes
-    the larger number, so that a peak is never lost.
+    When it is full every two neighbours become one, and `interval_seconds` doubles: samples that come more often
+    from then on become one as well. The one keeps the later time and processor time, and of memory and
+    processes the larger number, so that a peak is never lost.
 
     Args:
         interval_seconds: between two samples.
@@ -45,7 +45,15 @@ class Timeline:
     Timeline(interval_seconds=0.1, samples=1)
     """
 
-    __slots__ = ("_samples_max", "cpu_seconds", "interval_seconds", "memory_bytes", "processes", "seconds")
+    __slots__ = (
+        "_samples_max",
+        "_was_full",
+        "cpu_seconds",
+        "interval_seconds",
+        "memory_bytes",
+        "processes",
+        "seconds",
+    )
 
     def __init__(self, interval_seconds: float, *, samples_max: int = MAX_SAMPLES) -> None:
         if not 0 < interval_seconds < math.inf:
@@ -54,6 +62,7 @@ class Timeline:
             raise ValueError(f"{samples_max} is not an even number of samples")
         self.interval_seconds = interval_seconds
         self._samples_max = samples_max
+        self._was_full = False
         self.seconds: array[float] = array("d")
         self.memory_bytes: array[int] = array("q")
         self.cpu_seconds: array[float] = array("d")
@@ -68,11 +77,15 @@ class Timeline:
         """
         if self.seconds and not seconds >= self.seconds[-1]:
             raise ValueError(f"a sample at {seconds} seconds comes after one at {self.seconds[-1]}")
+        if self._was_full and self._place(seconds) == self._place(self.seconds[-1]):
+            memory_bytes = max(memory_bytes, self.memory_bytes.pop())
+            processes = max(processes, self.processes.pop())
+            del self.seconds[-1], self.cpu_seconds[-1]
         self.seconds.append(seconds)
         self.memory_bytes.append(memory_bytes)
         self.cpu_seconds.append(cpu_seconds)
         self.processes.append(processes)
-        if len(self) == self._samples_max:  # now, so that the next is taken one new interval after the last
+        if len(self) == self._samples_max:  # now, so that the next begins a new interval
             self._halve()
 
     def _halve(self) -> None:
@@ -85,6 +98,10 @@ class Timeline:
         for peaks in (self.memory_bytes, self.processes):
             peaks[:] = array("q", map(max, peaks[::2], peaks[1::2])) + peaks[-1:] * odd
         self.interval_seconds *= 2
+        self._was_full = True
+
+    def _place(self, seconds: float) -> int:
+        return math.ceil(seconds / self.interval_seconds)
 
     def thinned(self, samples_max: int) -> Timeline:
         """

@@ -79,18 +79,36 @@ def test_report_halves_when_full():
     } == timeline.as_dict()
 
 
-def test_report_stays_small_and_even():
+@pytest.mark.parametrize("is_obeyed", [True, False], ids=["as_it_says", "as_at_first"])
+def test_report_stays_small_and_even(is_obeyed):
     """
-    However long a program runs, no more than `MAX_SAMPLES` are kept; sampled as often as it says, they stand evenly.
+    However long a program runs, no more than `MAX_SAMPLES` are kept, and they stand evenly: whether samples come as
+    often as it says, or as often as at first.
     """
     timeline, second = Timeline(1.0), 0.0
     while second < 100_000:
-        second += timeline.interval_seconds
-        timeline.add(second, int(second), 0.0, 1)
+        second += timeline.interval_seconds if is_obeyed else 1.0
+        timeline.add(second, int(second), second / 2, 1)
 
     assert MAX_SAMPLES // 2 <= len(timeline) <= MAX_SAMPLES
     assert 64.0 == timeline.interval_seconds
-    assert {64.0} == {later - earlier for earlier, later in pairwise(timeline.seconds)}
+    assert {64.0} == {later - earlier for earlier, later in pairwise(timeline.seconds[:-1])}
+    assert [second, int(second), second / 2] == [column[-1] for column in timeline.columns().values()][:3]
+
+
+def test_report_merges_what_comes_too_often():
+    """
+    After it was full, samples that come as often as before become one, with the larger numbers.
+    """
+    timeline = filled(*SAMPLES, (2.5, 9, 1.5, 4), (2.9, 7, 1.75, 2), samples_max=4)
+
+    assert {
+        "interval_seconds": 1.0,
+        "seconds": [1.0, 2.0, 2.9],
+        "memory_bytes": [30, 20, 9],
+        "cpu_seconds": [0.5, 1.0, 1.75],
+        "processes": [3, 2, 4],
+    } == timeline.as_dict()
 
 
 @pytest.mark.parametrize(
