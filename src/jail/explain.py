@@ -41,7 +41,7 @@ def render_plan(plan: Plan) -> str:
         f"Stands on: {plan.tier}\n\n"
         f"Guarantees\n{render_guarantees(plan.guarantees)}\n"
         f"jail-init, once\n{_numbered(plan.setup)}\n"
-        f"each program, before it is executed\n{_numbered(plan.each_exec)}"
+        f"each program, before it is executed\n{_numbered((*plan.each_exec, *plan.each_last))}"
     )
 
 
@@ -58,7 +58,7 @@ def render_plan_json(plan: Plan) -> str:
         "clone_flags": plan.clone_flags,
         "guarantees": [asdict(guarantee) for guarantee in plan.guarantees],
         "setup": [_op(op) for op in plan.setup],
-        "each_exec": [_op(op) for op in plan.each_exec],
+        "each_exec": [_op(op) for op in (*plan.each_exec, *plan.each_last)],
     }
     return json.dumps(document, indent=2)
 

@@ -36,6 +36,7 @@ class Plan:
         ambient: capabilities kept for the set-up, one bit each.
         setup: ops that `jail-init` carries out once, in this order.
         each_exec: ops that each program carries out before it is executed.
+        each_last: the same, but after those of its own.
         guarantees: one for each that was asked for, waived ones included.
         keepers: who keeps the limits.
         bounds: what one program may have.
@@ -46,6 +47,7 @@ class Plan:
     ambient: int
     setup: tuple[Op, ...]
     each_exec: tuple[Op, ...]
+    each_last: tuple[Op, ...]
     guarantees: tuple[Guarantee, ...]
     keepers: Keepers
     bounds: Bounds
@@ -96,14 +98,15 @@ def compile_plan(policy: Policy, host: Host, view: View, seccomp_filter: bytes) 
     keepers = keepers_of(policy, host)
     guarantees = decide(policy, host, view, tier, keepers)
     load = Op(OpKind.SECCOMP, data=seccomp_filter)
+    last = _refusal(policy, host, keepers)
     if tier is Tier.LANDLOCK:
         setup, each_exec = _on_landlock(policy, host, view, load, keepers)
-        return Plan(tier, 0, 0, setup, each_exec, guarantees, keepers, bounds_of(policy))
+        return Plan(tier, 0, 0, setup, each_exec, last, guarantees, keepers, bounds_of(policy))
     setup, each_exec = _on_namespaces(policy, host, view, tier, load, keepers)
     ambient = AMBIENT if tier is Tier.NAMESPACES else 0
     bounds = bounds_of(policy, tmpfs_size(policy))
     return Plan(
-        tier, _clone_flags(policy, host, tier), ambient, setup, each_exec, guarantees, keepers, bounds
+        tier, _clone_flags(policy, host, tier), ambient, setup, each_exec, last, guarantees, keepers, bounds
     )
 
 
@@ -122,17 +125,17 @@ def _clone_flags(policy: Policy, host: Host, tier: Tier) -> int:
     return int(flags)
 
 
-def _refusals(host: Host, tier: Tier, keepers: Keepers, policy: Policy) -> tuple[Op, ...]:
+def _refusal(policy: Policy, host: Host, keepers: Keepers) -> tuple[Op, ...]:
     """
-    What programs are refused beside the built-in filter: what `jail-init` needs to start them, and what would
-    undo a limit.
+    What would undo a limit. It comes last: a program that may have fewer processors has yet to take those.
     """
-    names = []
-    if tier is not Tier.LANDLOCK and host.has("cgroup"):
-        names.append("clone3")
-    if policy.cpus is not None and keepers.cpus is Keeper.AFFINITY:
-        names.append("sched_setaffinity")
-    return (refusal_op(host.arch, {name: REFUSALS[name] for name in names}),) if names else ()
+    if policy.cpus is None or keepers.cpus is not Keeper.AFFINITY:
+        return ()
+    return (_refuse(host, "sched_setaffinity"),)
+
+
+def _refuse(host: Host, name: str) -> Op:
+    return refusal_op(host.arch, {name: REFUSALS[name]})
 
 
 def _on_namespaces(
@@ -163,7 +166,9 @@ def _on_namespaces(
         ops += restrict
         restrict = []
     setup = (*ops, Op(OpKind.CAPABILITIES), Op(OpKind.UNDUMPABLE), load)
-    return setup, (*rlimit_ops(policy, host, keepers), *restrict, *_refusals(host, tier, keepers, policy))
+    # What `jail-init` needs to start them in their cgroups, programs are refused beside the built-in filter.
+    refusals = [_refuse(host, "clone3")] if host.has("cgroup") else []
+    return setup, (*rlimit_ops(policy, host, keepers), *restrict, *refusals)
 
 
 def _on_landlock(
@@ -184,6 +189,4 @@ def _on_landlock(
         Op(OpKind.CAPABILITIES),
         Op(OpKind.UNDUMPABLE),
     )
-    rlimits = rlimit_ops(policy, host, keepers)
-    refusals = _refusals(host, Tier.LANDLOCK, keepers, policy)
-    return setup, (*rlimits, Op(OpKind.LANDLOCK_RESTRICT), *refusals, load)
+    return setup, (*rlimit_ops(policy, host, keepers), Op(OpKind.LANDLOCK_RESTRICT), load)

@@ -231,7 +231,7 @@ class Session:
             "directory": self.directory,
             "timeout": self.policy.timeout,
             "grace": self.policy.grace,
-            "ops": less.ops,
+            "ops": (*less.ops, *self.plan.each_last),
             "guarantees": self._guarantees(less),
             "bounds": _bounds(self.plan.bounds, less.own),
             "watched": _kept_by(self.plan, less.own, Keeper.WATCH),

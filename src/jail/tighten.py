@@ -169,8 +169,9 @@ def compile_tightening(
     ops = [op for op in rlimit_ops(asked, host, kept) if op not in set(rlimit_ops(policy, host, keepers))]
     guarantees = [*_limits(policy, asked, host, kept)]
     if asked.cpus != policy.cpus and kept.cpus is Keeper.AFFINITY:
-        refusal = refusal_op(host.arch, {"sched_setaffinity": REFUSALS["sched_setaffinity"]})
-        ops += [Op(OpKind.PROCESSORS, args=(int(asked.cpus or 0),)), refusal]
+        ops.append(Op(OpKind.PROCESSORS, args=(int(asked.cpus or 0),)))
+        if policy.cpus is None or keepers.cpus is not Keeper.AFFINITY:  # or the plan refuses it at the end
+            ops.append(refusal_op(host.arch, {"sched_setaffinity": REFUSALS["sched_setaffinity"]}))
     if before is not after:
         refuse_wider(before, after)
         ops += _fewer_files(asked, host, before, after)
