@@ -34,6 +34,7 @@ __all__ = [
 
 _LIMITS = ("memory", "cpus", "cpu_seconds", "processes", "open_files", "file_size", "output")
 _LISTS = ("write", "deny", "deny_syscalls")
+_NEEDS = "a cgroup with its controller"
 
 
 class TighterFields(TypedDict, total=False):
@@ -199,7 +200,7 @@ def _limits(policy: Policy, asked: Policy, host: Host, keepers: Keepers) -> Iter
     The guarantees of limits that are this program's own.
 
     Raises:
-        UnsupportedError: nobody can keep one here.
+        UnsupportedError: nobody can keep one here, and it is not waived.
     """
     limits: tuple[tuple[str, str, Keeper | None, str], ...] = (
         ("memory", "memory", keepers.memory, "it and all that it starts have at most {} bytes"),
@@ -210,8 +211,11 @@ def _limits(policy: Policy, asked: Policy, host: Host, keepers: Keepers) -> Iter
         value = getattr(asked, name)
         if value == getattr(policy, name):
             continue
+        if keeper is None and guarantee not in policy.waive:
+            raise unsupported(host, guarantee, _NEEDS, "cgroup")
         if keeper is None:
-            raise unsupported(host, guarantee, "a cgroup with its controller", "cgroup")
+            yield Guarantee(guarantee, "", Strength.NONE, f"waived: needs {_NEEDS}")
+            continue
         yield Guarantee(guarantee, str(keeper), keeper.strength, promise.format(value))
     if asked.file_size != policy.file_size:
         promise = f"no file grows beyond {asked.file_size} bytes by this program"
