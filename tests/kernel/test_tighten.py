@@ -19,7 +19,7 @@ except OSError as exc: sys.exit(exc.errno)
 """
 
 # A harness: a sandbox by some rules, and in it a list of attempts, each with what it is to have less.
-# Prints the errno of each, or the key of the PolicyError, and the names of the guarantees that differ.
+# Prints the errno of each, or the key of the PolicyError or feature of the UnsupportedError, and the names of the guarantees that differ.
 HARNESS = """
 import jail, json, os, sys
 rules, attempts, payload = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
@@ -30,6 +30,9 @@ with jail.Sandbox(**rules) as box:
             result = box.run([sys.executable, "-I", "-S", "-c", payload, code], **less)
         except jail.PolicyError as exc:
             print(json.dumps(["PolicyError", exc.key]))
+            continue
+        except jail.UnsupportedError as exc:
+            print(json.dumps(["UnsupportedError", exc.feature]))
             continue
         assert result.stderr == b"", result.stderr.text
         other = sorted(g.name for g in result.guarantees if before.get(g.name) != g)
@@ -197,6 +200,32 @@ def test_network(tier, attempts):
     seen = attempts({"network": "host"}, (inet, {}), (six, {}), (inet, less), (six, less), (pair, less))
 
     assert [(0, []), (0, []), (1, ["network"]), (1, ["network"]), (0, ["network"])] == seen
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [pytest.param({}, id="of_all"), pytest.param({"cpus": 2}, id="of_two")],
+)
+def test_processors(rules, attempts):
+    """
+    A program has fewer processors than its sandbox and cannot take more, be those of the sandbox bounded or not.
+    """
+    count, widen = "sys.exit(len(os.sched_getaffinity(0)))", "os.sched_setaffinity(0, range(os.cpu_count()))"
+    less = {"cpus": 1}
+    seen = attempts({"cgroup": "none", **rules}, (count, {}), (count, less), (widen, less), (count, {}))
+
+    there = min(rules.get("cpus", 255), len(os.sched_getaffinity(0)))
+    assert [(there, []), (1, ["cpu"]), (errno.EPERM, ["cpu"]), (there, [])] == seen
+
+
+def test_part_of_a_processor(attempts):
+    """
+    A part of a processor needs a cgroup; it is refused where there is none, or goes with what the sandbox waives.
+    """
+    less = {"cpus": 0.5}
+
+    assert [("UnsupportedError", "cpu")] == attempts({"cgroup": "none"}, ("pass", less))
+    assert [(0, ["cpu"])] == attempts({"cgroup": "none", "waive": ["cpu"]}, ("pass", less))
 
 
 MAP = "mmap.mmap(-1, 512 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)"
