@@ -8,16 +8,23 @@ from pathlib import PurePosixPath
 import pytest
 
 import jail
+from jail import wire
 from jail.command import ExecFields, parse_exec
+from jail.limits import UNBOUNDED, Bounds
+from jail.ops import Op, OpKind
 from jail.tighten import TighterFields
+from jail.wire import ExecFlag
 
 DEFAULTS = {
     "env": {"PATH": "/bin", "LANG": "C"},
     "directory": "/home/jail",
     "timeout": 60.0,
     "grace": 2.0,
-    "ops": (),
+    "ops": (Op(OpKind.NO_NEW_PRIVS),),
     "guarantees": (),
+    "bounds": Bounds(memory=1 << 30, cpu_seconds=9.0),
+    "watched": Bounds(memory=1 << 20),
+    "grouped": Bounds(processes=7),
 }
 SURROGATE = "\udc80"
 
@@ -53,6 +60,10 @@ def test_defaults():
     assert (None, None, False, False, False) == (
         seen.decode, seen.size, seen.inert, seen.background, seen.last
     )  # fmt: skip
+    assert [DEFAULTS[name] for name in ("ops", "bounds", "watched", "grouped")] == [
+        seen.ops, seen.bounds, seen.watched, seen.grouped
+    ]  # fmt: skip
+    assert seen.timeline is None
 
 
 def test_none_is_the_default():
@@ -61,7 +72,7 @@ def test_none_is_the_default():
     """
     names = ("input", "stdin", "stdout", "stderr", "on_stdout", "on_stderr", "cwd", "env", "timeout", "grace")
 
-    assert parse() == parse(**dict.fromkeys((*names, "output_limit")))
+    assert parse() == parse(**dict.fromkeys((*names, "output_limit", "timeline")))
 
 
 def test_constants_of_subprocess():
@@ -113,6 +124,8 @@ def test_command(cmd, shell, expected):
         ("on_stdout", "on_stdout", print, print),
         ("on_stderr", "on_stderr", print, print),
         ("inert_output", "inert", True, True),
+        ("timeline", "timeline", 0.005, 0.005),
+        ("timeline", "timeline", "50ms", 0.05),
     ],
 )
 def test_keyword(keyword, name, given, expected):
@@ -184,3 +197,55 @@ def test_unknown_keyword(name):
 
     assert f"run() and popen() take no keyword {name!r}" == str(caught.value)
     assert set() == {name} & (ExecFields.__annotations__.keys() | TighterFields.__annotations__.keys())
+
+
+def header(**fields):
+    """
+    The numbers at the beginning of an exec's request, as they are sent.
+    """
+    names = ("files argc envc text_len ops data_len flags rows columns tasks "
+             "timeout_ns grace_ns memory cpu_ns sample_ns").split()  # fmt: skip
+    in_cgroup = fields.pop("in_cgroup", False)
+    return dict(zip(names, wire.EXEC.unpack_from(parse(**fields).encode(in_cgroup=in_cgroup)), strict=True))
+
+
+def test_request_says_what_jail_init_is_to_keep():
+    """
+    A program's own limits go to `jail-init` where that keeps them, and its processor time does always.
+    """
+    said = header(timeline="10ms")
+
+    assert (1 << 20, 0, 9_000_000_000) == (said["memory"], said["tasks"], said["cpu_ns"])
+    assert (60_000_000_000, 2_000_000_000, 10_000_000) == (
+        said["timeout_ns"], said["grace_ns"], said["sample_ns"]
+    )  # fmt: skip
+    assert (1, 0) == (said["ops"], said["flags"])
+
+
+def test_request_says_nothing_of_limits_that_are_not_there():
+    """
+    The control: 0 is no limit, and the bounds of the sandbox are not this program's to be watched for.
+    """
+    unbounded = dict.fromkeys(("bounds", "watched", "grouped"), UNBOUNDED)
+    plain = parse_exec("true", {}, {**DEFAULTS, **unbounded})
+    bounded = parse_exec("true", {}, {**DEFAULTS, **unbounded, "bounds": Bounds(memory=1, processes=1)})
+
+    assert (0, 0, 0) == wire.EXEC.unpack_from(plain.encode())[12:]
+    assert plain.encode() == bounded.encode()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, 0),
+        ({"in_cgroup": True}, ExecFlag.CGROUP),
+        ({"in_cgroup": True, "pty": True}, ExecFlag.CGROUP | ExecFlag.TERMINAL),
+        ({"background": True}, ExecFlag.PIDFD),
+        ({"last": True}, ExecFlag.LAST),
+    ],
+)
+def test_request_says_how_it_is_started(given, expected):
+    """
+    One flag for each way of starting: among them, that the directory of a cgroup comes along.
+    """
+    assert expected == header(**given)["flags"]

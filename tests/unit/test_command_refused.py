@@ -8,6 +8,7 @@ import pytest
 
 from jail import DEVNULL, PIPE, STDOUT, PolicyError
 from jail.command import parse_exec
+from jail.limits import UNBOUNDED
 
 DEFAULTS = {
     "env": {"PATH": "/bin"},
@@ -16,6 +17,9 @@ DEFAULTS = {
     "grace": 1.0,
     "ops": (),
     "guarantees": (),
+    "bounds": UNBOUNDED,
+    "watched": UNBOUNDED,
+    "grouped": UNBOUNDED,
 }
 
 
@@ -76,7 +80,7 @@ def test_stdout_is_for_stderr(name):
     assert (name, f"{name}: STDOUT is a place for standard error alone") == refused(**{name: STDOUT})
 
 
-@pytest.mark.parametrize("name", ["timeout", "grace"])
+@pytest.mark.parametrize("name", ["timeout", "grace", "timeline"])
 @pytest.mark.parametrize(
     "given", [-1, -0.001, math.nan, math.inf, True, "", "x", "1M", "1 min", [], b"1", 1 << 70]
 )
@@ -85,6 +89,17 @@ def test_seconds(name, given):
     What is no time is refused by the keyword that has it.
     """
     assert name == refused(**{name: given})[0]
+
+
+@pytest.mark.parametrize("given", [0, 0.0049, "4ms"])
+def test_timeline_that_is_too_fine(given):
+    """
+    `jail-init` looks every 5 ms at most, so no sample comes sooner.
+    """
+    key, why = refused(timeline=given)
+
+    assert ("timeline", True) == (key, why.endswith(" seconds is less than 0.005"))
+    parse_exec("true", {"timeline": 0.005}, DEFAULTS)
 
 
 @pytest.mark.parametrize("given", [-1, 1.5, math.nan, True, "", "x", "1MB", "90s", [], b"1", 2**63])

@@ -9,8 +9,8 @@ import pytest
 
 from jail import _core, fault, ops, wire
 from jail.errors import JailError, PolicyError
-from jail.ops import Op, OpKind
-from jail.wire import Event, EventKind, ExecFlag, FileCall, Phase, RequestKind, Scope, Step
+from jail.ops import Op, OpKind, ProcPlace
+from jail.wire import End, EventKind, ExecFlag, FileCall, Hit, Phase, RequestKind, Scope, Step
 
 LAYOUTS = {
     "jail_packet": wire.PACKET,
@@ -30,9 +30,15 @@ ENUMS = {
     "JAIL_SCOPE_": Scope,
     "JAIL_EXEC_": ExecFlag,
     "JAIL_FILE_": FileCall,
+    "JAIL_END_": End,
+    "JAIL_HIT_": Hit,
+    "JAIL_PROC_": ProcPlace,
 }
 # Names of the same beginning that are no member of the enum.
 LIMITS = {"JAIL_OP_MAX_", "JAIL_REQUEST_BYTES"}
+
+# The rooms that only remember what they are told.
+WITHOUT_A_CALL = {OpKind.LIFETIME}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -86,7 +92,8 @@ def test_kind_has_words(kind):
     Each op has a meaning for people and the names of its calls.
     """
     assert ops.render_op(Op(kind, "/path", b"data"))
-    assert "(2)" in fault._CALLS[kind]
+    assert ("(2)" in fault._CALLS[kind]) == (kind not in WITHOUT_A_CALL)
+    assert (fault._CALLS[kind] == "no call") == (kind in WITHOUT_A_CALL)
 
 
 @pytest.mark.parametrize("step", Step)
@@ -139,9 +146,12 @@ def test_event():
     """
     An event is decoded field by field.
     """
-    fields = (4, 2, 3, -1, 108, 13, 5, 256, 1, 0, 1, 2, 3, 1 << 63)
+    numbers = (4, 2, 3, -1, 108, 13, 5, 256, *range(1, 12), *range(21, 25), 1 << 63)
+    event = wire.decode_event(wire.EVENT.pack(*numbers))
 
-    assert Event(EventKind.EXITED, *fields[1:]) == wire.decode_event(wire.EVENT.pack(*fields))
+    assert (EventKind.EXITED, *numbers[1:]) == event
+    assert (End.TIME, Hit.BYTES, 3, 4) == (event.end, event.hits, event.tasks, event.started)
+    assert (23, 24, 1 << 63) == (event.memory, event.disk, event.wall_ns)
 
 
 def test_plan():
