@@ -95,7 +95,7 @@ def test_report_built_in_names():
         ("default", ("none", "read", True, None, None, None, None)),
         ("compute", ("none", "read", True, None, None, None, None)),
         ("build", ("none", "write", True, None, None, None, None)),
-        ("agent", ("none", "write", True, None, 2**33, None, None)),
+        ("agent", ("none", "write", True, None, 2**33, 4096, None)),
     ],
 )
 def test_report_built_in_promises(name, expected):
@@ -103,7 +103,7 @@ def test_report_built_in_promises(name, expected):
     What a profile promises is written down twice, here and in the profile, so that it cannot change by the way.
     """
     policy = load_policy(name)
-    keys = ("network", "workspace_access", "interpreter", "scratch", "memory", "processes", "timeout")
+    keys = ("network", "workspace_access", "interpreter", "disk", "memory", "processes", "timeout")
 
     assert expected == tuple(getattr(policy, key) for key in keys)
     assert ((), (), ()) == (policy.write, policy.allow_syscalls, policy.waive)
