@@ -15,6 +15,7 @@ from itertools import product
 
 import pytest
 
+from jail.confine import REFUSALS, refusal_op
 from jail.errors import PolicyError, UnsupportedError
 from jail.seccomp import ARCHES, VARIANTS, compile_filter, load_filter, partition, write_filters
 from unit.bpf import (
@@ -59,6 +60,7 @@ def with_(feature):
 
 NETWORK = with_("network")
 METADATA = with_("metadata")
+CLONE3 = {variant for variant in VARIANTS if variant.endswith("+clone3")}
 EVERYWHERE = set(VARIANTS)
 NOWHERE = set()
 
@@ -335,10 +337,53 @@ def test_verdict(variant, arch, call, args, where):
 @pytest.mark.parametrize("call", ["clone3", "openat2", "vserver"])
 def test_absent(variant, arch, call):
     """
-    What is left out is ENOSYS, as on a kernel that never had it.
+    What is left out is ENOSYS, as on a kernel that never had it; but for clone3, where jail-init needs it itself.
     """
     if number_of(call, arch) is not None:
-        assert ENOSYS == verdict(variant, arch, call)
+        expected = ALLOW if call == "clone3" and variant in CLONE3 else ENOSYS
+        assert expected == verdict(variant, arch, call)
+
+
+def test_clone3_is_in_one_variant():
+    """
+    Only where programs have cgroups: there they are refused it by a filter of their own.
+    """
+    assert {"namespaces+clone3"} == CLONE3
+    differing = {
+        call
+        for call in NUMBERS
+        for arch in ARCHES
+        if number_of(call, arch) is not None
+        and judge(PROGRAMS["namespaces", arch], arch, number_of(call, arch))
+        != judge(PROGRAMS["namespaces+clone3", arch], arch, number_of(call, arch))
+    }
+    assert {"clone3"} == differing
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize(
+    "calls", [{"clone3"}, {"sched_setaffinity"}, {"clone3", "sched_setaffinity"}], ids="+".join
+)
+def test_refusal(calls, arch):
+    """
+    The filter beside the built-in one takes the calls that it names, and lets all others through.
+    """
+    program = parse(refusal_op(arch, {name: REFUSALS[name] for name in calls}).data)
+    expected = {"clone3": ENOSYS, "sched_setaffinity": EPERM}
+    numbers = {number_of(call, arch): expected[call] for call in calls}
+
+    for number in (*range(600), -1, 0x3FFFFFFF):
+        assert numbers.get(number, ALLOW) == judge(program, arch, number, args=None)
+
+
+def test_refusal_of_what_it_does_not_know():
+    """
+    A call whose number is not known is an error, and no filter that lets it through.
+    """
+    with pytest.raises(KeyError):
+        refusal_op("x86_64", {"clone2": errno.ENOSYS})
+    with pytest.raises(KeyError):
+        refusal_op("riscv64", {"clone3": errno.ENOSYS})
 
 
 @on_both
@@ -424,7 +469,9 @@ def test_load_filter_refuses():
     """
     with pytest.raises(UnsupportedError) as caught:
         load_filter("namespaces", "riscv64")
-    with pytest.raises(ValueError, match="no filter 'name'; there are namespaces, namespaces-metadata"):
+    with pytest.raises(
+        ValueError, match=r"no filter 'name'; there are namespaces, namespaces\+clone3, names"
+    ):
         load_filter("name", "x86_64")
 
     assert "syscalls: needs aarch64 or x86_64; found riscv64." == str(caught.value)
