@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from jail.errors import UnsupportedError
 from jail.guarantee import GUARANTEES, Strength
 from jail.host import Host
-from jail.ops import Clone, Op, OpKind, render_op
-from jail.plan import Plan, Tier, choose_filter, choose_tier, compile_plan
+from jail.ops import AMBIENT, NAMESPACES, Clone, Op, OpKind, ProcPlace, render_op
+from jail.plan import Plan, choose_filter, compile_plan
 from jail.policy import Policy
+from jail.tier import Tier, choose_tier
 from jail.view import Tree, View
 from unit import hosts
+from unit.bpf import ALLOW, ENOSYS, EPERM, judge, parse
 
 FILTER = b"\x06\0\0\0\0\0\xff\x7f"
 VIEW = View(
@@ -22,6 +26,36 @@ VIEW = View(
     directory="/work",
     siblings=(("/etc/shadow", (Tree("/etc/passwd", is_directory=False), Tree("/etc/ssl"))),),
 )
+
+# Who keeps a limit, in the words of the guarantee; and nobody.
+CGROUP = ("cgroup v2", Strength.KERNEL)
+RLIMIT = ("RLIMIT_NPROC", Strength.KERNEL)
+AFFINITY = ("sched_setaffinity(2), seccomp", Strength.KERNEL)
+WATCH = ("jail-init, who looks at /proc", Strength.SUPERVISED)
+NOBODY = ("", Strength.NONE)
+LIMITS = ("memory", "pids", "cpu", "io")
+EVERY_LIMIT = {"memory": "512M", "processes": 10, "cpus": 2, "io": "10M"}
+ORDINARY = (WATCH, RLIMIT, AFFINITY, NOBODY)
+WATCHED = (WATCH, WATCH, AFFINITY, NOBODY)
+KEPT = {
+    "full": ORDINARY,
+    "root": WATCHED,  # RLIMIT_NPROC does not bind root
+    "no-landlock": ORDINARY,
+    "masked-proc": ORDINARY,
+    "docker": WATCHED,
+    "docker-user": WATCHED,  # nor does it bind in a namespace where there is none
+    "docker-old": WATCHED,
+    "privileged": WATCHED,
+    "cgroup": (CGROUP,) * 4,
+    "cgroup-root": (CGROUP,) * 4,
+    "cgroup-of-a-user": (CGROUP, CGROUP, CGROUP, NOBODY),
+    "cgroup-with-pids": (WATCH, CGROUP, AFFINITY, NOBODY),
+    "cgroup-with-memory": (CGROUP, RLIMIT, AFFINITY, NOBODY),
+    "cgroup-masked-proc": (CGROUP,) * 4,
+    "cgroup-without-userns": (CGROUP,) * 4,
+    "cgroup-privileged": (CGROUP,) * 4,
+    **{name: ORDINARY for name in hosts.ALL if name.startswith("landlock-")},
+}
 
 
 def compiled(host: Host = hosts.FULL, view: View = VIEW, **fields: object) -> Plan:
@@ -68,6 +102,7 @@ def test_ops_of_a_namespaced_plan_come_in_the_order_that_makes_it_safe():
         bind /work, nosuid, nodev
         ...
         proc on /proc, read-only
+        watch by /proc: memory 0, processes 0, noticed at 0 (0: only looked at)
         this tree becomes /, the old one is detached
         network namespace: lo up, nothing else
         hostname jail
@@ -92,12 +127,13 @@ def test_every_guarantee_is_kept_waived_or_refused(name):
     """
     On every host a plan accounts for each guarantee that was asked for, and those it lost were waived.
     """
-    plan = compiled(hosts.ALL[name], waive=tuple(GUARANTEES))
+    everything = {**EVERY_LIMIT, "disk": "1M", "output": "1M", "timeout": 1}
+    plan = compiled(hosts.ALL[name], waive=tuple(GUARANTEES), **everything)
 
     assert [] == [
         g.name for g in plan.guarantees if g.strength is Strength.NONE and not g.promise.startswith("waived")
     ]
-    assert len({g.name for g in plan.guarantees}) == len(plan.guarantees)
+    assert sorted(GUARANTEES) == sorted(g.name for g in plan.guarantees)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +176,20 @@ def test_a_host_with_nothing_is_refused(host, feature):
         pytest.param(
             hosts.DOCKER_OLD, {"waive": ["processes"]}, "teardown", id="refuse_teardown_without_scopes"
         ),
-        pytest.param(hosts.ROOT, {"processes": 10}, "pids", id="refuse_nproc_for_root"),
-        pytest.param(hosts.DOCKER_USER, {"processes": 10}, "pids", id="refuse_nproc_without_userns"),
-        pytest.param(hosts.DOCKER_USER, {"scratch": "1M"}, "disk", id="refuse_size_without_tmpfs"),
+        pytest.param(
+            hosts.ROOT, {"processes": 10, "strict": True}, "pids", id="refuse_watched_processes_to_the_strict"
+        ),
+        pytest.param(
+            hosts.FULL, {"memory": "1G", "strict": True}, "memory", id="refuse_watched_memory_to_the_strict"
+        ),
+        pytest.param(hosts.FULL, {"cpus": 1.5}, "cpu", id="refuse_part_of_a_processor_without_cgroup"),
+        pytest.param(
+            hosts.CGROUP_WITH_PIDS, {"cpus": 0.5}, "cpu", id="refuse_part_of_a_processor_without_controller"
+        ),
+        pytest.param(hosts.FULL, {"io": "10M"}, "io", id="refuse_io_without_cgroup"),
+        pytest.param(hosts.CGROUP_OF_A_USER, {"io": "10M"}, "io", id="refuse_io_without_controller"),
+        pytest.param(hosts.DOCKER_USER, {"disk": "1M"}, "disk", id="refuse_size_without_tmpfs"),
+        pytest.param(hosts.DOCKER_USER, {"inodes": 100}, "disk", id="refuse_inodes_without_tmpfs"),
         pytest.param(
             hosts.LANDLOCK_ABI[5], {"network": "host"}, "ipc", id="refuse_abstract_sockets_before_abi_6"
         ),
@@ -231,6 +278,11 @@ def test_the_host_network_is_reported_as_no_guarantee():
     ("host", "fields", "variant"),
     [
         pytest.param(hosts.FULL, {}, "namespaces", id="namespaces"),
+        pytest.param(hosts.CGROUP, {}, "namespaces+clone3", id="cgroup"),
+        pytest.param(hosts.CGROUP, {"network": "host"}, "namespaces+clone3", id="cgroup and host network"),
+        pytest.param(hosts.CGROUP_PRIVILEGED, {}, "namespaces+clone3", id="cgroup and privilege"),
+        # There jail-init has no filter, and the programs have theirs.
+        pytest.param(hosts.CGROUP_WITHOUT_USERNS, {}, "no-namespaces", id="cgroup and landlock"),
         pytest.param(hosts.DOCKER, {}, "no-namespaces", id="landlock"),
         pytest.param(
             hosts.DOCKER, {"waive": ["filesystem.metadata"]}, "no-namespaces+metadata", id="metadata waived"
@@ -273,13 +325,321 @@ def test_a_protected_tree_in_a_writable_one_needs_mounts():
     assert "filesystem.write" == caught.value.feature
 
 
+def kept(host: Host, **fields: object) -> tuple[tuple[str, Strength], ...]:
+    """
+    Who keeps each limit, with every guarantee waived that can be.
+    """
+    plan = compiled(host, waive=tuple(GUARANTEES), **fields)
+    return tuple(guarantee(plan, name) for name in LIMITS)
+
+
+@pytest.mark.parametrize("name", hosts.ALL)
+def test_the_strongest_keeper_is_chosen(name):
+    """
+    The kernel by a cgroup, the kernel by what each process carries, jail-init; and nobody where there is none.
+    """
+    assert KEPT[name] == kept(hosts.ALL[name], **EVERY_LIMIT)
+
+
+@pytest.mark.parametrize("name", hosts.ALL)
+def test_the_strict_have_the_kernel_or_nobody(name):
+    """
+    With strict whatever jail-init would keep is not kept, and all else as before.
+    """
+    expected = tuple(NOBODY if keeper == WATCH else keeper for keeper in KEPT[name])
+
+    assert expected == kept(hosts.ALL[name], **EVERY_LIMIT, strict=True)
+
+
+@pytest.mark.parametrize("name", hosts.ALL)
+def test_what_was_not_asked_for_is_no_guarantee(name):
+    """
+    The control: without limits nobody keeps any.
+    """
+    assert set() == set(LIMITS) & {
+        g.name for g in compiled(hosts.ALL[name], waive=tuple(GUARANTEES)).guarantees
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "keeper"),
+    [
+        pytest.param(hosts.CGROUP, CGROUP, id="allow_by_cgroup"),
+        pytest.param(hosts.CGROUP_WITHOUT_USERNS, CGROUP, id="allow_by_cgroup_without_namespaces"),
+        pytest.param(hosts.CGROUP_WITH_PIDS, NOBODY, id="deny_without_the_controller"),
+        pytest.param(hosts.FULL, NOBODY, id="deny_without_cgroup"),
+    ],
+)
+@pytest.mark.parametrize("cpus", [0.5, 1.5])
+def test_a_part_of_a_processor_is_for_a_cgroup(host, keeper, cpus):
+    """
+    Affinity is of whole processors: a part is not rounded.
+    """
+    assert keeper == kept(host, **{**EVERY_LIMIT, "cpus": cpus})[2]
+
+
+def limits_of(plan: Plan) -> dict[int, int]:
+    return {op.args[0]: op.args[1] for op in plan.each_exec if op.kind is OpKind.RLIMIT}
+
+
 def test_limits_become_rlimits_within_the_callers_own():
     """
     Each is hard and soft at once, and never above what the caller may set.
     """
-    host = Host(features=hosts.FULL.features, hard_limits={7: 100})
-    plan = compiled(host, open_files=4096, file_size="1M", memory="512M", processes=10)
+    host = dataclasses.replace(hosts.FULL, hard_limits={7: 100})
+    plan = compiled(host, open_files=4096, file_size="1M", memory="512M", processes=10, cpu_seconds=1.5)
 
-    assert {4: 1, 1: 1 << 20, 2: 512 << 20, 7: 100, 6: 12} == {
-        op.args[0]: op.args[1] for op in plan.each_exec
+    assert {4: 1, 1: 1 << 20, 2: 1024 << 20, 7: 100, 6: 12, 0: 3} == limits_of(plan)
+    assert all(op.args[1] == op.args[2] for op in plan.each_exec)
+
+
+@pytest.mark.parametrize("name", hosts.ALL)
+def test_rlimits_stand_behind_a_watcher_and_for_no_cgroup(name):
+    """
+    A process has twice the memory of all where jail-init looks, which takes a moment; RLIMIT_NPROC is there
+    where it is the keeper.
+    """
+    rlimits = limits_of(compiled(hosts.ALL[name], waive=tuple(GUARANTEES), **EVERY_LIMIT))
+    memory, processes, _, _ = KEPT[name]
+
+    assert (1024 << 20 if memory == WATCH else None) == rlimits.get(2)
+    assert (12 if processes == RLIMIT else None) == rlimits.get(6)
+
+
+def watch(plan: Plan) -> Op:
+    (op,) = [op for op in plan.setup if op.kind is OpKind.WATCH]
+    return op
+
+
+@pytest.mark.parametrize("name", hosts.ALL)
+def test_the_watcher_is_told_what_it_keeps(name):
+    """
+    It looks on every host, for what a run has cost; it ends programs for what nobody else keeps.
+    """
+    memory, processes, _, _ = KEPT[name]
+    expected = (
+        512 << 20 if memory == WATCH else 0,
+        10 if processes == WATCH else 0,
+        10 if processes == RLIMIT else 0,
+    )
+
+    assert expected == watch(compiled(hosts.ALL[name], waive=tuple(GUARANTEES), **EVERY_LIMIT)).args[:3]
+    assert (0, 0, 0) == watch(compiled(hosts.ALL[name], waive=tuple(GUARANTEES))).args[:3]
+
+
+def test_the_watcher_has_no_limit_that_only_the_kernel_may_keep():
+    """
+    With strict and a waiver a limit is nobody's, the watcher's neither.
+    """
+    plan = compiled(hosts.ROOT, strict=True, waive=["memory", "pids", "io"], **EVERY_LIMIT)
+
+    assert (0, 0, 0) == watch(plan).args[:3]
+    assert {4: 1} == limits_of(plan)
+
+
+@pytest.mark.parametrize("host", [hosts.MASKED_PROC, hosts.CGROUP_MASKED_PROC], ids=["watch", "cgroup"])
+def test_where_proc_is_masked_the_watcher_looks_at_the_hosts(host):
+    """
+    That is no part of the tree, so jail-init stays outside of the domain that its programs enter.
+    """
+    plan = compiled(host, memory="512M")
+
+    assert ProcPlace.OUTSIDE == watch(plan).args[3]
+    assert OpKind.PROC not in kinds(plan.setup)
+    assert OpKind.LANDLOCK_RULESET in kinds(plan.setup)
+    assert OpKind.LANDLOCK_RESTRICT not in kinds(plan.setup)
+    assert 1 == kinds(plan.each_exec).count(OpKind.LANDLOCK_RESTRICT)
+
+
+@pytest.mark.parametrize("host", [hosts.FULL, hosts.CGROUP, hosts.ROOT, hosts.PRIVILEGED])
+def test_where_proc_is_its_own_the_watcher_looks_at_that(host):
+    """
+    The control: jail-init enters the domain once, for all.
+    """
+    plan = compiled(host, memory="512M")
+
+    assert ProcPlace.INSIDE == watch(plan).args[3]
+    assert 1 == kinds(plan.setup).count(OpKind.LANDLOCK_RESTRICT)
+    assert OpKind.LANDLOCK_RESTRICT not in kinds(plan.each_exec)
+
+
+def test_without_namespaces_the_watcher_looks_at_the_hosts_proc():
+    """
+    There is no other.
+    """
+    assert ProcPlace.OUTSIDE == watch(compiled(hosts.DOCKER, memory="512M")).args[3]
+
+
+@pytest.mark.parametrize("name", hosts.ALL)
+def test_the_watcher_starts_where_both_trees_can_be_reached(name):
+    """
+    After /proc is there, and before the host's is gone; and in any case before what takes it out of reach.
+    """
+    setup = kinds(compiled(hosts.ALL[name], waive=tuple(GUARANTEES)).setup)
+    at = setup.index(OpKind.WATCH)
+
+    if OpKind.PIVOT in setup:
+        assert setup.index(OpKind.PIVOT) == at + 1
+        assert all(place < at for place, kind in enumerate(setup) if kind in {OpKind.PROC, OpKind.HIDE})
+    assert at < min(setup.index(OpKind.UNDUMPABLE), setup.index(OpKind.CAPABILITIES))
+
+
+@pytest.mark.parametrize("name", hosts.ALL)
+def test_no_cgroup_namespace_where_programs_have_cgroups(name):
+    """
+    clone3(2) does not enter what cannot be seen from a new one; elsewhere there is one, as of every other kind.
+    """
+    host = hosts.ALL[name]
+    tier = choose_tier(host)
+    expected = {
+        Tier.NAMESPACES: NAMESPACES,
+        Tier.PRIVILEGED: NAMESPACES & ~Clone.USER,
+        Tier.LANDLOCK: Clone(0),
+    }[tier]
+    if host.has("cgroup"):
+        expected &= ~Clone.CGROUP
+    plan = compiled(host, waive=tuple(GUARANTEES))
+
+    assert int(expected) == plan.clone_flags
+    assert (AMBIENT if tier is Tier.NAMESPACES else 0) == plan.ambient
+
+
+def refused(ops: tuple[Op, ...], arch: str) -> dict[str, str]:
+    """
+    What these filters say of the calls that are refused beside the built-in one, where they do not allow them.
+    """
+    numbers = {"clone3": 435, "sched_setaffinity": {"x86_64": 203, "aarch64": 122}[arch], "read": 0}
+    programs = [parse(op.data) for op in ops if op.kind is OpKind.SECCOMP and op.data != FILTER]
+    verdicts = {name: {judge(code, arch, number) for code in programs} for name, number in numbers.items()}
+    return {name: said.pop() for name, those in verdicts.items() if (said := those - {ALLOW})}
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+@pytest.mark.parametrize(
+    ("host", "fields", "expected"),
+    [
+        pytest.param(hosts.FULL, {}, {}, id="allow_without_limits"),
+        pytest.param(hosts.CGROUP, {}, {"clone3": ENOSYS}, id="deny_clone3_by_cgroup"),
+        pytest.param(hosts.CGROUP, {"cpus": 2}, {"clone3": ENOSYS}, id="allow_affinity_by_cgroup"),
+        pytest.param(hosts.CGROUP_PRIVILEGED, {}, {"clone3": ENOSYS}, id="deny_clone3_of_the_privileged"),
+        pytest.param(hosts.FULL, {"cpus": 2}, {"sched_setaffinity": EPERM}, id="deny_affinity"),
+        pytest.param(hosts.DOCKER, {"cpus": 2}, {"sched_setaffinity": EPERM}, id="deny_affinity_by_landlock"),
+        pytest.param(
+            hosts.CGROUP_WITH_PIDS,
+            {"cpus": 2},
+            {"clone3": ENOSYS, "sched_setaffinity": EPERM},
+            id="deny_both",
+        ),
+        # Its built-in filter does not know clone3.
+        pytest.param(hosts.CGROUP_WITHOUT_USERNS, {}, {}, id="allow_nothing_more_by_landlock"),
+        pytest.param(hosts.FULL, {"cpus": 0.5, "waive": ["cpu"]}, {}, id="allow_what_was_waived"),
+    ],
+)
+def test_what_would_undo_a_limit_is_refused(host, fields, expected, arch):
+    """
+    By a filter of the programs alone: jail-init starts them in their cgroups, and on their processors.
+    """
+    plan = compiled(dataclasses.replace(host, arch=arch), **fields)
+
+    assert expected == refused((*plan.each_exec, *plan.each_last), arch)
+    assert {} == refused(plan.setup, arch)
+    assert {name for name in expected if name != "clone3"} == set(refused(plan.each_last, arch))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({}, [], id="none"),
+        pytest.param({"cpus": 2}, [(OpKind.PROCESSORS, (2,))], id="processors"),
+        pytest.param({"wall": 1.5}, [(OpKind.LIFETIME, (1_500_000_000, 0))], id="wall"),
+        pytest.param({"idle": "2s"}, [(OpKind.LIFETIME, (0, 2_000_000_000))], id="idle"),
+        pytest.param(
+            {"cpus": 1, "wall": 1e-9, "idle": 3},
+            [(OpKind.PROCESSORS, (1,)), (OpKind.LIFETIME, (1, 3_000_000_000))],
+            id="all",
+        ),
+    ],
+)
+@pytest.mark.parametrize("host", [hosts.FULL, hosts.DOCKER], ids=["namespaces", "landlock"])
+def test_limits_of_the_sandbox_are_carried_out_once(host, fields, expected):
+    """
+    By jail-init, before it may call nothing any more; the programs inherit them.
+    """
+    plan = compiled(host, **fields)
+    found = [op for op in plan.setup if op.kind in {OpKind.PROCESSORS, OpKind.LIFETIME}]
+
+    assert expected == [(op.kind, op.args) for op in found]
+    assert set() == {OpKind.PROCESSORS, OpKind.LIFETIME} & set(kinds((*plan.each_exec, *plan.each_last)))
+    assert all(plan.setup.index(op) < kinds(plan.setup).index(OpKind.UNDUMPABLE) for op in found)
+
+
+def test_processors_are_not_set_where_a_cgroup_keeps_them():
+    """
+    There they are a share of all processors, and no choice of some.
+    """
+    assert OpKind.PROCESSORS not in kinds(compiled(hosts.CGROUP, cpus=2).setup)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({}, (1 << 30, 1 << 16), id="default"),
+        pytest.param({"disk": "16M"}, (16 << 20, 1024), id="disk"),
+        pytest.param({"disk": "1G", "inodes": 100}, (1 << 30, 100), id="both"),
+        pytest.param({"inodes": 100}, (1 << 30, 100), id="inodes"),
+    ],
+)
+def test_the_disk_is_the_tmpfs(fields, expected):
+    """
+    What its op says is what the bounds say, and the guarantee; an inode for each 16 KiB, and 1024 at least.
+    """
+    plan = compiled(**fields)
+
+    assert expected == next(op.args for op in plan.setup if op.kind is OpKind.SCRATCH)
+    assert expected == (plan.bounds.disk, plan.bounds.inodes)
+    said = next(g.promise for g in plan.guarantees if g.name == "disk")
+    assert f"the sandbox's own files: {expected[0]} bytes and {expected[1]} inodes, together" == said
+
+
+def test_without_a_tmpfs_the_disk_is_not_bounded():
+    """
+    There is only the size of each file.
+    """
+    plan = compiled(hosts.DOCKER, file_size="1M")
+
+    assert (None, None) == (plan.bounds.disk, plan.bounds.inodes)
+    assert ("RLIMIT_FSIZE", Strength.KERNEL) == guarantee(plan, "disk")
+
+
+@pytest.mark.parametrize(
+    "host", [hosts.FULL, hosts.CGROUP, hosts.DOCKER], ids=["watch", "cgroup", "landlock"]
+)
+def test_time_and_output_are_kept_by_us_everywhere(host):
+    """
+    By jail-init and by the harness, whatever the host has; the promises say the numbers.
+    """
+    plan = compiled(host, output="1M", timeout=3, grace=0.5, cpu_seconds=2, wall=60, idle=10)
+    said = {g.name: g.promise for g in plan.guarantees}
+
+    assert ("SIGKILL by the harness", Strength.SUPERVISED) == guarantee(plan, "output")
+    assert ("signals by jail-init", Strength.SUPERVISED) == guarantee(plan, "time")
+    assert "ended after 1048576 bytes, of what the harness reads for the caller" == said["output"]
+    assert (
+        "a program is ended after 3 seconds, and 0.5 of grace, or after 2 of processor time, "
+        "the sandbox ends after 60 seconds, or after 10 with nothing running"
+    ) == said["time"]
+
+
+def test_a_promise_says_how_soon_a_watcher_acts():
+    """
+    The kernel refuses at the limit; a watcher ends who is beyond it.
+    """
+    promises = {
+        name: next(g.promise for g in compiled(host, memory="1M").guarantees if g.name == "memory")
+        for name, host in (("watch", hosts.FULL), ("cgroup", hosts.CGROUP))
     }
+
+    assert "all programs together have at most 1048576 bytes" == promises["cgroup"]
+    assert (
+        promises["cgroup"] + "; who has most is ended within a tenth of a second of more" == promises["watch"]
+    )
