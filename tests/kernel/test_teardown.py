@@ -8,6 +8,8 @@ import uuid
 
 import pytest
 
+pytestmark = pytest.mark.needs("sandbox")
+
 # A daemon by the book, deaf to every signal that can be ignored, and then a program that waits.
 # It prints a line when all of that is up, and its arguments name it.
 DAEMON = """

@@ -75,20 +75,9 @@ def _make(work, needed, image):
     tar = work / "root.tar"
     newest = SUITES[-1]
     lines = [line for line in sources(mirrors()) if f" {newest} " in line or f" {newest}-security " in line]
-    subprocess.run(
-        [
-            "mmdebstrap",
-            "--quiet",
-            "--variant=apt",
-            f"--keyring={KEYRING}",
-            f"--include={','.join(PACKAGES)}",
-            *(f"--customize-hook={script}" for script in _CUSTOMIZE),
-            newest,
-            tar,
-            *lines,
-        ],
-        check=True,
-    )
+    options = ["--quiet", "--variant=apt", f"--keyring={KEYRING}", f"--include={','.join(PACKAGES)}"]
+    options += [f"--customize-hook={script}" for script in _CUSTOMIZE]
+    subprocess.run(["mmdebstrap", *options, newest, tar, *lines], check=True)
     version = python_version(tar)
     site = work / "site"
     _install(needed, version, site)
@@ -122,25 +111,7 @@ def _install(needed, version, site):
     """
     Have pip install wheels for the image's Python, which need not be this one.
     """
-    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (39, 34, 28, 17)]
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--target",
-            site,
-            "--python-version",
-            version,
-            "--implementation=cp",
-            "--only-binary=:all:",
-            *platforms,
-            "cffi",
-            *needed,
-        ],
-        check=True,
-    )
+    install = "pip install --quiet --no-input --disable-pip-version-check --implementation=cp".split()
+    options = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (39, 34, 28, 17)]
+    options += ["--only-binary=:all:", f"--python-version={version}", f"--target={site}"]
+    subprocess.run([sys.executable, "-m", *install, *options, "cffi", *needed], check=True)
