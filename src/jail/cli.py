@@ -13,9 +13,11 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .destination import Destination
 from .doctor import diagnose
 from .errors import JailError, PolicyError, SetupError
 from .explain import render_guarantees, render_plan, render_plan_json
@@ -29,6 +31,9 @@ from .session import make_plan
 from .streams import write_all
 
 __all__ = ["main"]
+
+# Between two looks at what a program uses that is reported on: each takes a fraction of a millisecond.
+_SAMPLE_SECONDS = 0.05
 
 _JAIL_FAILED, _NOT_EXECUTABLE, _NOT_FOUND, _INTERRUPTED, _BROKEN_PIPE = 125, 126, 127, 130, 141
 
@@ -85,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--json", metavar="TO", help="write the result as JSON to this file, or descriptor number"
     )
+    one.add_argument(
+        "--report",
+        metavar="TO",
+        help="write the result as a page of HTML, with charts of what it used over time",
+    )
     one.add_argument("-t", "--tty", action="store_true", help="give it a terminal of its own, shown at ours")
     one.add_argument("-i", "--interactive", action="store_true", help=INTERACTIVE_HELP)
     _add_live_options(one)
@@ -99,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cwd", metavar="DIR", help="where it starts, as seen inside (default: the workspace)"
     )
     _add_live_options(shell)
-    shell.set_defaults(command=_run, cmd=SHELL, tty=True, json=None)
+    shell.set_defaults(command=_run, cmd=SHELL, tty=True, json=None, report=None)
 
     add_commands(commands)
 
@@ -201,20 +211,48 @@ def _count(name: str, text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    result = run_at_terminal(args, _policy(args)) if args.tty else _run_with_streams(args)
-    if args.json is not None:
-        _write_json(args.json, result)
+    policy = _policy(args)
+    if args.report is not None:
+        from .chart import require_matplotlib  # noqa: PLC0415 - most runs draw nothing
+
+        require_matplotlib()
+    with ExitStack() as stack:
+        files = {
+            option: stack.enter_context(Destination(target, option))
+            for option, target in (("--json", args.json), ("--report", args.report))
+            if target is not None
+        }
+        timeline = _SAMPLE_SECONDS if "--report" in files else None
+        run_it = run_at_terminal if args.tty else _run_with_streams
+        result = run_it(args, policy, timeline=timeline)
+        if "--json" in files:
+            files["--json"].write(result.to_json() + "\n")
+        if "--report" in files:
+            files["--report"].write(_report(result, policy))
     return result.exit_code
 
 
-def _run_with_streams(args: argparse.Namespace) -> Result[Any]:
+def _report(result: Result[Any], policy: Policy) -> str:
+    from .report import render_report  # noqa: PLC0415 - most runs have none
+
+    return render_report(
+        result,
+        title=result.args[0],
+        memory_limit=policy.memory,
+        cpus_limit=policy.cpus,
+        processes_limit=policy.processes,
+    )
+
+
+def _run_with_streams(args: argparse.Namespace, policy: Policy, *, timeline: float | None) -> Result[Any]:
     return run(
         args.cmd,
-        policy=_policy(args),
+        policy=policy,
         name=args.name,
         cwd=args.cwd,
         stdin=_stdin(),
         inert_output=args.inert_output,
+        timeline=timeline,
         on_stdout=lambda piece: write_all(1, piece),
         on_stderr=lambda piece: write_all(2, piece),
     )
@@ -228,17 +266,6 @@ def _stdin() -> int | None:
         return None if os.isatty(0) else os.dup(0)
     except OSError:
         return None
-
-
-def _write_json(target: str, result: Result[Any]) -> None:
-    text = result.to_json() + "\n"
-    try:
-        if target.isdecimal():
-            write_all(int(target), text.encode())
-        else:
-            Path(target).write_text(text, encoding="utf-8")
-    except OSError as exc:
-        raise PolicyError(f"cannot write the result to {target}: {exc.strerror}", key="--json") from exc
 
 
 def _explain(args: argparse.Namespace) -> int:

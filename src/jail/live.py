@@ -69,13 +69,16 @@ def add_commands(commands: Any) -> None:  # noqa: ANN401 - argparse does not nam
     execute.set_defaults(command=_exec)
 
 
-def run_at_terminal(args: argparse.Namespace, policy: Policy) -> Result[Any]:
+def run_at_terminal(
+    args: argparse.Namespace, policy: Policy, *, timeline: float | None = None
+) -> Result[Any]:
     """
     Run a program at a terminal of its own, which is shown at ours.
 
     Args:
         args: with ``cmd``, ``cwd``, ``name`` and ``inert_output``.
         policy: of its sandbox.
+        timeline: seconds between two looks at what it uses, if there are to be any.
     """
     size = Size.of(0)
     with Sandbox(policy, name=args.name) as box:
@@ -87,6 +90,7 @@ def run_at_terminal(args: argparse.Namespace, policy: Policy) -> Result[Any]:
             stdout=PIPE,
             cwd=args.cwd,
             env=terminal_variables(),
+            timeline=timeline,
         )
         if process.stdout is None:
             raise JailError("no terminal came with the program")
