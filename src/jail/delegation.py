@@ -22,6 +22,7 @@ __all__ = ["find_place", "hierarchy", "remove_tree", "sweep"]
 
 WANTED = ("cpu", "io", "memory", "pids")
 _LEAF = "harness"
+_UNITS = (".scope", ".service", ".slice")
 _SYSTEMD_DELEGATES = ("user.delegate", "trusted.delegate")
 
 
@@ -118,13 +119,19 @@ def _own(mount: str) -> str | None:
 
 def _delegated(own: str, mount: str) -> str | None:
     """
-    The nearest cgroup above this process's that is the caller's, and has no processes.
+    The nearest cgroup above this process's that is the caller's, and has no processes. Within the unit of systemd's
+    that it is in: what is above that is systemd's to write. Source: systemd's CGROUP_DELEGATION.md, "Two Key Design
+    Rules".
     """
+    if own.endswith(_UNITS):
+        return None
     for path in _upwards(os.path.dirname(own), mount):
         if not _is_ours(path):
             return None
         if not _text(f"{path}/cgroup.procs").strip():
             return path
+        if path.endswith(_UNITS):
+            return None
     return None
 
 

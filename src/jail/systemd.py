@@ -48,9 +48,9 @@ def enter_scope() -> None:
     body = (f"jail-{os.getpid()}.scope", "fail", properties, no_units)
     call = new_method_call(manager, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)
     try:
-        with open_dbus_connection(bus="SYSTEM" if os.geteuid() == 0 else "SESSION") as connection:
+        with open_dbus_connection(bus=_bus()) as connection:
             unwrap_msg(connection.send_and_get_reply(call, timeout=_MOVED_SECONDS))
-    except (OSError, KeyError, DBusErrorResponse, TimeoutError) as exc:
+    except (OSError, DBusErrorResponse, TimeoutError) as exc:
         raise _refused(f"systemd's D-Bus says: {exc}") from exc
     _await_move(before)
 
@@ -64,6 +64,16 @@ def _await_move(before: str) -> None:
         if time.monotonic() > deadline:
             raise _refused(f"systemd has not moved this process within {_MOVED_SECONDS:g} seconds")
         time.sleep(_PAUSE_SECONDS)
+
+
+def _bus() -> str:
+    """
+    The bus that the manager is on: root's is the system's. Source: pam_systemd(8), $DBUS_SESSION_BUS_ADDRESS.
+    """
+    if os.geteuid() == 0:
+        return "SYSTEM"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    return os.environ.get("DBUS_SESSION_BUS_ADDRESS") or f"unix:path={runtime}/bus"
 
 
 def _own() -> str:

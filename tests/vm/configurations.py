@@ -64,14 +64,14 @@ CONFIGURATIONS = (
     ),
     Configuration(
         "systemd",
-        "a scope with Delegate=yes of the user's own systemd; the cgroup is to be found",
+        "a scope with Delegate=yes of the user's own systemd, of which a cgroup is to be made",
         selection.DELEGATED,
         selection.DELEGATED,
         init="systemd",
     ),
     Configuration(
         "service",
-        "a service with User= and Delegate=yes of the system's systemd; the cgroup is to be found",
+        "a service with User= and Delegate=yes of the system's systemd, likewise",
         selection.DELEGATED,
         init="systemd",
     ),

@@ -20,7 +20,7 @@ ROOMS = (
     *kernel("files files_refused pty"),
 )
 
-DELEGATED = (*CGROUPS, *kernel("userns session rlimit tiers"))
+DELEGATED = ("tests/vm/test_delegation.py", *CGROUPS, *kernel("userns session rlimit tiers"))
 
 REFUSED = (
     "tests/vm/test_refused.py",
