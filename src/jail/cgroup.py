@@ -56,7 +56,7 @@ class Group:
     def __init__(self, place: CgroupFacts, policy: Policy, devices: tuple[str, ...]) -> None:
         self.path = f"{place.path}/{name_of(next(_serial))}"
         enabled = " ".join(f"+{name}" for name in place.controllers)
-        self._leaves: list[str] = []
+        self._leaves: list[Leaf] = []
         with ExitStack() as on_failure:
             os.mkdir(self.path)
             on_failure.callback(remove_tree, self.path)
@@ -87,19 +87,30 @@ class Group:
         """
         A cgroup for one program, with the limits that are its own.
         """
-        for path in list(self._leaves):
-            with suppress(OSError):  # EBUSY: what that program has left behind is still there
-                os.rmdir(path)
-                self._leaves.remove(path)
+        self._tidy()
         path = f"{self.path}/programs/{exec_id}"
-        os.mkdir(path)
-        self._leaves.append(path)
-        for name, text in (
-            *_settings(bounds=own, controllers=self._controllers),
-            *_together(self._controllers),
-        ):
-            _write(f"{path}/{name}", text)
-        return Leaf(path, self._controllers, f"{self.path}/programs")
+        with ExitStack() as on_failure:
+            os.mkdir(path)
+            on_failure.callback(os.rmdir, path)
+            for name, text in (
+                *_settings(bounds=own, controllers=self._controllers),
+                *_together(self._controllers),
+            ):
+                _write(f"{path}/{name}", text)
+            leaf = Leaf(path, self._controllers, f"{self.path}/programs")
+            on_failure.pop_all()
+        self._leaves.append(leaf)
+        return leaf
+
+    def _tidy(self) -> None:
+        """
+        Remove the cgroups of programs that are over. An empty one may be of a program that has yet to start.
+        """
+        for leaf in list(self._leaves):
+            if leaf.fd < 0:
+                with suppress(OSError):  # EBUSY: what that program has left behind is still there
+                    os.rmdir(leaf.path)
+                    self._leaves.remove(leaf)
 
     def usage(self) -> Figures:
         """
@@ -140,7 +151,7 @@ class Leaf:
     """
 
     def __init__(self, path: str, controllers: tuple[str, ...], above: str) -> None:
-        self._path = path
+        self.path = path
         self._above = above
         self._controllers = controllers
         self._throttled_before = _throttled(above, controllers)
@@ -149,7 +160,7 @@ class Leaf:
 
     def close(self) -> None:
         """
-        Drop the descriptor; what it is open on is removed with the sandbox, or when it is found empty.
+        Drop the descriptor, and read nothing any more: it is removed when it is empty, or with its sandbox.
         """
         if self.fd >= 0:
             os.close(self.fd)
@@ -162,7 +173,7 @@ class Leaf:
         Raises:
             MeasurementError: a file does not say what it should.
         """
-        found = dict(_counted(self._path, self._controllers))
+        found = dict(_counted(self.path, self._controllers))
         if "cpu" in self._controllers:
             throttled = _throttled(self._above, self._controllers) - self._throttled_before
             found["throttled_seconds"] = (throttled, "cgroup cpu.stat, of all programs meanwhile")
@@ -174,8 +185,8 @@ class Leaf:
         """
         if not {"memory", "pids"} <= set(self._controllers):
             return None
-        seconds = _table(f"{self._path}/cpu.stat")["usage_usec"] / 1e6
-        return _number(f"{self._path}/memory.current"), seconds, _number(f"{self._path}/pids.current")
+        seconds = _table(f"{self.path}/cpu.stat")["usage_usec"] / 1e6
+        return _number(f"{self.path}/memory.current"), seconds, _number(f"{self.path}/pids.current")
 
     @property
     def oom_kills(self) -> int:
@@ -184,14 +195,14 @@ class Leaf:
         """
         if "memory" not in self._controllers:
             return 0
-        return _table(f"{self._path}/memory.events").get("oom_kill", 0)
+        return _table(f"{self.path}/memory.events").get("oom_kill", 0)
 
     @property
     def refused_forks(self) -> int:
         """
         How often there were too many processes, here or in the sandbox.
         """
-        own = _refused_forks(self._path, self._controllers)
+        own = _refused_forks(self.path, self._controllers)
         return max(own, _refused_forks(self._above, self._controllers) - self._refused_before)
 
 

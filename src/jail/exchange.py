@@ -67,6 +67,8 @@ class Exchange:
         with ExitStack() as on_failure:
             on_failure.callback(self.streams.close)
             on_failure.callback(self.streams.close_pipes)
+            if leaf:
+                on_failure.callback(leaf.close)
             with ExitStack() as theirs:
                 ends = self.streams.open(theirs)
                 self._status, status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -196,6 +198,8 @@ class Exchange:
     def __del__(self) -> None:
         if not self.is_over:  # its loop is gone
             self._status.close()
+            if self.leaf:
+                self.leaf.close()
             self.streams.release()
 
     def adopt_input(self, fd: int, data: bytes) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,42 @@ def test_no_cgroups_are_left_after_many():
             assert 0 == box.run(["true"]).exit_code
         programs = Path(box._session.group.path) / "programs"
         assert len([path for path in programs.iterdir() if path.is_dir()]) < 5
+
+
+def test_programs_that_start_at_once_have_a_cgroup_each():
+    """
+    That of a program is not taken for one that is over before it has started, nor before it was read.
+    """
+    outcomes = []
+    with jail.Sandbox() as box:
+
+        def work():
+            outcomes.extend(box.run(["true"]).outcome for _ in range(20))
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        processes = [box.popen(["true"]) for _ in range(30)]
+        outcomes += [process.result().outcome for process in processes]
+        sources = [process.result().usage.sources["user_seconds"] for process in processes]
+
+    assert [jail.Exited(0)] * 150 == outcomes
+    assert {"cgroup cpu.stat"} == set(sources)
+
+
+def test_a_program_that_cannot_be_asked_for_leaves_nothing():
+    """
+    Its cgroup is made before that is known: its descriptor is closed, its directory removed by the next.
+    """
+    with jail.Sandbox() as box:
+        for _ in range(3):
+            with pytest.raises(jail.PolicyError, match="NUL"):
+                box.run(["true", "a\0b"])
+        box.run(["true"])
+        programs = Path(box._session.group.path) / "programs"
+        assert 1 == len([path for path in programs.iterdir() if path.is_dir()])
 
 
 def test_json():
