@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = ["find_place", "hierarchy", "remove_tree", "sweep"]
 WANTED = ("cpu", "io", "memory", "pids")
 _LEAF = "harness"
 _UNITS = (".scope", ".service", ".slice")
+_NAME = re.compile(r"jail-(?P<pid>[0-9]{1,10})-(?P<started>[0-9]{1,20})-[0-9]+")  # as cgroup.name_of has it
 _SYSTEMD_DELEGATES = ("user.delegate", "trusted.delegate")
 
 
@@ -193,9 +195,8 @@ def sweep(place: str) -> None:
     Remove what dead harnesses have left: whose lock nobody holds, and whose maker is gone by pid and start time.
     """
     for entry in list(os.scandir(place)):
-        kind, _, rest = entry.name.partition("-")
-        pid, _, at = rest.partition("-")
-        if kind != "jail" or not pid.isdecimal() or str(started(int(pid))) == at.partition("-")[0]:
+        maker = _NAME.fullmatch(entry.name)
+        if not maker or started(int(maker["pid"])) == int(maker["started"]):
             continue
         with suppress(OSError):  # somebody else sweeps it
             fd = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
