@@ -35,8 +35,10 @@ _RLIMIT_CPU, _RLIMIT_FSIZE, _RLIMIT_DATA, _RLIMIT_CORE, _RLIMIT_NPROC, _RLIMIT_N
 # jail-init and one shepherd, which count as processes of the same user.
 _OWN_PROCESSES = 2
 
-# What one process may have of private memory where a watcher keeps the sum: a runtime maps more than it uses.
-_DATA_FACTOR = 2
+# What one process may map of private memory beside twice what all may use, where a watcher keeps the sum: runtimes map
+# far more than they use, and a JVM's first heap is a 64th of the machine.
+_MAPPED_BYTES = 4 << 30
+_MAPPED_PART = 32
 
 
 class Keeper(StrEnum):
@@ -177,7 +179,7 @@ def rlimit_ops(policy: Policy, host: Host, keepers: Keepers) -> Iterator[Op]:
         # Not 0: a core_pattern that is a pipe gets its dump all the same, but for this value. core(5)
         (_RLIMIT_CORE, policy.core or 1),
         (_RLIMIT_FSIZE, policy.file_size),
-        (_RLIMIT_DATA, (policy.memory or 0) * _DATA_FACTOR if watched else None),
+        (_RLIMIT_DATA, _data_limit(policy.memory or 0, host) if watched else None),
         (_RLIMIT_NOFILE, policy.open_files),
         (_RLIMIT_NPROC, (policy.processes or 0) + _OWN_PROCESSES if counted else None),
         # Whole seconds, of one process: behind the watcher, who counts them all. setrlimit(2)
@@ -187,3 +189,10 @@ def rlimit_ops(policy: Policy, host: Host, keepers: Keepers) -> Iterator[Op]:
         if wanted is not None:
             limit = min(wanted, host.hard_limits.get(resource, wanted))
             yield Op(OpKind.RLIMIT, args=(resource, limit, limit))
+
+
+def _data_limit(memory: int, host: Host) -> int:
+    """
+    Behind the watcher: what one process can map at all, however fast it is.
+    """
+    return 2 * memory + max(_MAPPED_BYTES, host.memory_bytes // _MAPPED_PART)

@@ -389,7 +389,7 @@ def test_limits_become_rlimits_within_the_callers_own():
     host = dataclasses.replace(hosts.FULL, hard_limits={7: 100})
     plan = compiled(host, open_files=4096, file_size="1M", memory="512M", processes=10, cpu_seconds=1.5)
 
-    assert {4: 1, 1: 1 << 20, 2: 1024 << 20, 7: 100, 6: 12, 0: 3} == limits_of(plan)
+    assert {4: 1, 1: 1 << 20, 2: 5 << 30, 7: 100, 6: 12, 0: 3} == limits_of(plan)
     assert all(op.args[1] == op.args[2] for op in plan.each_exec)
 
 
@@ -402,7 +402,7 @@ def test_rlimits_stand_behind_a_watcher_and_for_no_cgroup(name):
     rlimits = limits_of(compiled(hosts.ALL[name], waive=tuple(GUARANTEES), **EVERY_LIMIT))
     memory, processes, _, _ = KEPT[name]
 
-    assert (1024 << 20 if memory == WATCH else None) == rlimits.get(2)
+    assert (5 << 30 if memory == WATCH else None) == rlimits.get(2)
     assert (12 if processes == RLIMIT else None) == rlimits.get(6)
 
 
