@@ -7,11 +7,14 @@ Tolerances are stated with each figure.
 import pickle
 import re
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import jail
+import jail.usage
 
 BURN = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
 FIELDS = {
@@ -156,6 +159,27 @@ def test_report_the_sandbox():
     assert total.user_seconds == pytest.approx(sum(run.usage.user_seconds for run in runs))
     assert total.memory_peak_bytes == max(run.usage.memory_peak_bytes for run in runs)
     assert total.wall_seconds > 0.2
+
+
+def test_report_the_sandbox_of_many_threads(monkeypatch):
+    """
+    Whatever thread a program was run by, what it cost is in the sum: of six that add up after each other run.
+    """
+    monkeypatch.setattr(jail.usage, "_LEDGER_ROWS", 2)
+    add_up = jail.usage.add_up
+    monkeypatch.setattr(jail.usage, "add_up", lambda usages: (add_up(usages), time.sleep(0.003))[0])
+    with jail.Sandbox() as box:
+
+        def work():
+            for _ in range(10):
+                box.run(["echo"])
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert 60 == box.usage.output_bytes
 
 
 def test_report_timeline():
