@@ -231,11 +231,14 @@ def add_up(usages: Sequence[Usage]) -> Usage:
         )
     total["memory_peak_bytes"] = total["memory_peak_bytes"] or 0
     setup = next((usage.setup for usage in usages if usage.setup), _NOTHING)
-    return Usage(**total, setup=setup, sources=dict.fromkeys(total, "its programs that have ended, together"))
+    known = [name for name, value in total.items() if value is not None]
+    return Usage(**total, setup=setup, sources=dict.fromkeys(known, "its programs that have ended, together"))
 
 
 _LEDGER_ROWS = 256
 _PEAKS = ("memory_peak_bytes", "processes_peak", "disk_peak_bytes")
 _SUMMED = tuple(
-    item.name for item in fields(Usage) if item.name not in {*_PEAKS, "pressure", "setup", "sources"}
+    item.name
+    for item in fields(Usage)
+    if item.name not in {*_PEAKS, "network_bytes", "pressure", "setup", "sources"}
 )
