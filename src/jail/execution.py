@@ -152,6 +152,8 @@ class Execution:
         if by_time is not None:
             return by_time
         by_limit = self._by_limit(self._exited) if was_signalled else None
+        if by_limit is None and self.writes_too_much:  # it was quicker than we were
+            by_limit = OutputLimit(self.what.bounds.output or 0)
         return by_limit or outcome_of(self._exited.status)
 
     def _by_limit(self, exited: Said) -> Outcome | None:

@@ -145,7 +145,7 @@ class CpuTimeExceeded:
 @dataclass(frozen=True, slots=True)
 class OutputLimit:
     """
-    It wrote more to its standard output and error than allowed, and was ended for that.
+    It wrote more to its standard output and error than allowed, and was ended for that, unless it was quicker.
 
     Args:
         limit_bytes: allowed, of both together.

@@ -167,6 +167,20 @@ def test_a_limit_that_is_not_there_is_not_why(end):
     assert Signalled(XCPU) == outcome(exited(XCPU, user_us=10**9), UNBOUNDED)
 
 
+def test_one_limit_is_not_another():
+    """
+    Nor is a limit that is there why it was ended for one that is not.
+    """
+    alone = {
+        End.MEMORY: Bounds(memory=1),
+        End.CPU: Bounds(cpu_seconds=1.0),
+        End.TASKS: Bounds(processes=1),
+    }
+
+    for (end, _), (other, bounds) in itertools.product(alone.items(), alone.items()):
+        assert (outcome(exited(end=end), bounds) == Signalled(9)) == (end is not other)
+
+
 @pytest.mark.parametrize(
     ("event", "kills", "expected"),
     [
@@ -199,6 +213,22 @@ def test_who_kills_it_is_why_it_ended():
         assert expected == one.outcome
 
 
+@pytest.mark.parametrize("status", [0, CODE_3, SEGV, KILLED])
+def test_who_wrote_too_much_and_ended_has(status):
+    """
+    It is one outcome, whether it was ended before it ended by itself or not; but for what it was ended for otherwise.
+    """
+    for end, expected in ((End.NONE, OutputLimit(100)), (End.TIME, TimedOut(5.0))):
+        one = execution()
+        one.take(exited(status, end=end))
+        one.stdout.take(b"x" * 101)
+        assert expected == one.outcome
+    one = execution()
+    one.take(exited(end=End.MEMORY))
+    one.stdout.take(b"x" * 101)
+    assert OutOfMemory(1 << 20, 0) == one.outcome
+
+
 def test_output_is_that_of_both_streams():
     """
     Together they may be as long as the limit, and no longer.
@@ -215,8 +245,8 @@ def test_output_is_that_of_both_streams():
 @pytest.mark.parametrize(
     ("act", "expected"),
     [
-        pytest.param(lambda one: one.claim(), Exited(3), id="killed_too_late"),
-        pytest.param(lambda one: one.lose(), Exited(3), id="lost_too_late"),
+        pytest.param(lambda one: one.claim(), Signalled(9), id="killed_too_late"),
+        pytest.param(lambda one: one.lose(), Signalled(9), id="lost_too_late"),
     ],
 )
 def test_an_end_stays_what_it_was(act, expected):
@@ -224,7 +254,7 @@ def test_an_end_stays_what_it_was(act, expected):
     What comes after its end was not its cause.
     """
     one = execution()
-    one.take(exited(CODE_3))
+    one.take(exited())
     act(one)
 
     assert expected == one.outcome
