@@ -364,7 +364,7 @@ def event(kind=EventKind.STARTED, **fields):
     """
     The bytes of an event.
     """
-    zeros = dict.fromkeys(Event.__slots__, 0)
+    zeros = dict.fromkeys(Event._fields, 0)
     return wire.EVENT.pack(*(zeros | {"kind": kind, "op": wire.NO_OP} | fields).values())
 
 

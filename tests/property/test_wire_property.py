@@ -151,7 +151,7 @@ def encode_event(event):
     """
     An event as the compiler lays it out.
     """
-    fields = {name: getattr(event, name) for name in Event.__slots__}
+    fields = {name: getattr(event, name) for name in Event._fields}
     return bytes(_core.ffi.buffer(_core.ffi.new("struct jail_event *", fields)))
 
 
