@@ -118,7 +118,7 @@ SENSELESS = [
     pytest.param([FIRST, packet(total=8, offset=4)], 4, id="second_is_empty"),
     pytest.param([FIRST, packet()], 4, id="another_before_the_end"),
     pytest.param([*LARGEST[:-1], LARGEST[-1] + b"x"], 4, id="larger_than_its_place"),
-    pytest.param([packet(b"1234")], 5, id="five_descriptors"),
+    pytest.param([packet(b"1234")], 6, id="six_descriptors"),
     pytest.param([packet(b"1234")], 100, id="a_hundred_descriptors"),
 ]
 
