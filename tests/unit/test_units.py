@@ -9,8 +9,10 @@ import pytest
 from jail.errors import PolicyError
 from jail.units import (
     MAX_BYTES,
+    MAX_CPUS,
     MAX_SECONDS,
     parse_bytes,
+    parse_cpus,
     parse_seconds,
     render_bytes,
     render_seconds,
@@ -232,3 +234,79 @@ def test_report_value(value, expected):
     An error shows a value short and printable, and never a container's content or 5000 digits.
     """
     assert expected == render_value(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, 0.0),
+        (1, 1.0),
+        (1.5, 1.5),
+        (MAX_CPUS, 8192.0),
+        ("0", 0.0),
+        ("2", 2.0),
+        ("1.5", 1.5),
+        ("0.1", 0.1),
+        ("00.50", 0.5),
+        ("1 ", 1.0),
+        (1e-300, 1e-300),
+    ],
+)
+def test_allow_cpus(value, expected):
+    """
+    A number of processors is a number, or text of one without a unit; a part of one is the nearest float.
+    """
+    assert expected == parse_cpus(value)
+    assert float is type(parse_cpus(value))
+
+
+def test_allow_no_cpus_without_a_sign():
+    """
+    -0.0 is 0.0, so that equal policies are of the same text.
+    """
+    assert 1.0 == math.copysign(1.0, parse_cpus(-0.0))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (True, "not a number of processors"),
+        (None, "not a number of processors"),
+        (b"1", "not a number of processors"),
+        ([1], "not a number of processors"),
+        (1j, "not a number of processors"),
+        (math.nan, "not finite"),
+        (math.inf, "not finite"),
+        (-math.inf, "not finite"),
+        (-1, "negative"),
+        (-1e-9, "negative"),
+        (MAX_CPUS + 1, "more than 8192 processors"),
+        (8192.5, "more than 8192 processors"),
+        pytest.param(10**5000, "more than 8192 processors", id="5001_digits"),
+        ("8193", "more than 8192 processors"),
+        ("9" * 40, "more than 8192 processors"),
+        ("9" * 41, "not understood"),
+        ("1.5 cores", "has a unit: write how many processors"),
+        ("2m", "has a unit"),
+        ("50%", "not understood"),
+        ("", "not understood"),
+        ("half", "not understood"),
+        ("-1", "not understood"),
+        ("1e1", "not understood"),
+        ("1/2", "not understood"),
+        (" 1", "not understood"),
+        ("1\n", "not understood"),
+        (".5", "not understood"),
+        ("1.", "not understood"),
+        ("inf", "not understood"),
+        ("\u0665", "not understood"),
+    ],
+)
+def test_refuse_cpus(value, why):
+    """
+    What is not clearly a number of processors is refused, in a line that can be printed.
+    """
+    with pytest.raises(PolicyError, match=why) as caught:
+        parse_cpus(value)
+
+    assert str(caught.value).isprintable()
