@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from jail.document import MAX_DOCUMENT_BYTES, parse_document
 from jail.errors import PolicyError
 from jail.guarantee import GUARANTEES
-from jail.policy import Policy, PolicyPath
+from jail.policy import Policy, PolicyFields, PolicyPath
 from jail.profile import parse_policy
-from jail.units import MAX_BYTES, MAX_SECONDS, parse_bytes, parse_seconds, render_bytes, render_seconds
+from jail.units import (
+    MAX_BYTES,
+    MAX_CPUS,
+    MAX_SECONDS,
+    parse_bytes,
+    parse_cpus,
+    parse_seconds,
+    render_bytes,
+    render_seconds,
+)
 
 # Letters that something treats specially. What TOML can hold and the kernel takes: no surrogates, no NUL.
 text = st.text("aB0/.~=_-'\"\\#[]{}, \t\n\r\x01\x1b\x7f\x85\xe9\u2028\u20ac\ufeff\U0001f512", max_size=12)
@@ -27,6 +36,7 @@ labels = st.text(string.ascii_letters + string.digits, min_size=1, max_size=20)
 counts = st.integers(1, 2**22)
 sizes = st.one_of(st.integers(1, MAX_BYTES), st.integers(1, 2**20).map(lambda n: n << 20))
 seconds = st.floats(1e-9, MAX_SECONDS)
+cpus = st.floats(0.01, MAX_CPUS) | st.integers(1, MAX_CPUS)
 
 FIELDS = {
     "description": text,
@@ -44,10 +54,21 @@ FIELDS = {
     "gid": st.none() | st.integers(0, 2**32 - 2),
     "memory": st.none() | sizes,
     "file_size": st.none() | sizes | st.just(0),
-    "scratch": st.none() | sizes,
+    "disk": st.none() | sizes,
+    "inodes": st.none() | st.integers(64, 2**31 - 1),
+    "output": st.none() | sizes | st.just(0),
+    "core": sizes | st.just(0),
+    "io": st.none() | sizes,
+    "cpus": st.none() | cpus,
+    "cpu_seconds": st.none() | st.floats(0.01, MAX_SECONDS),
     "processes": st.none() | counts,
     "open_files": st.none() | counts,
     "timeout": st.none() | seconds,
+    "grace": seconds | st.just(0.0),
+    "wall": st.none() | seconds,
+    "idle": st.none() | seconds,
+    "strict": st.booleans(),
+    "cgroup": st.sampled_from(["auto", "none", "own", "systemd"]) | text.map(lambda name: f"/{name}"),
     "allow_syscalls": st.lists(syscalls, max_size=2),
     "deny_syscalls": st.lists(syscalls, max_size=2),
     "waive": st.lists(st.sampled_from(sorted(GUARANTEES)), max_size=3),
@@ -66,6 +87,13 @@ def layered(fields):
 
 
 policies = documents.map(layered)
+
+
+def test_every_field_is_tried():
+    """
+    What is added to a policy is added here.
+    """
+    assert FIELDS.keys() == PolicyFields.__annotations__.keys()
 
 
 @given(policies)
@@ -160,6 +188,19 @@ def test_report_seconds_that_read_back(duration):
     """
     assert duration == parse_seconds(render_seconds(duration)) == parse_seconds(duration)
     assert "e" not in render_seconds(duration)
+
+
+@given(cpus)
+@example(0.1)
+@example(1 / 3)
+@example(8192)
+def test_report_cpus_that_read_back(number):
+    """
+    A number of processors is the same number again, in TOML too, and as text with as many digits as it takes.
+    """
+    assert number == parse_cpus(number) == parse_cpus(parse_cpus(number))
+    assert number == parse_policy(Policy(cpus=number).to_toml()).cpus
+    assert number == parse_cpus(f"{number:.39f}")
 
 
 # Any shape at any place.

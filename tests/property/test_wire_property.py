@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jail import _core, wire
 from jail.errors import JailError, PolicyError
 from jail.ops import Op, OpKind
-from jail.wire import Event, EventKind, ExecFlag, FileCall, Phase, RequestKind, Scope
+from jail.wire import End, Event, EventKind, ExecFlag, FileCall, Hit, Phase, RequestKind, Scope
 
 I32 = st.integers(-(2**31), 2**31 - 1)
 U16 = st.integers(0, 2**16 - 1)
@@ -45,11 +45,21 @@ EVENTS = st.builds(
     err=I32,
     pid=I32,
     status=I32,
-    timed_out=U32,
-    pad=U32,
+    end=st.sampled_from(End) | U32,
+    hits=st.integers(0, max(Hit) * 2 - 1).map(Hit) | U32,
+    tasks=U32,
+    started=U32,
     user_us=U64,
     system_us=U64,
     maxrss_kb=U64,
+    minor_faults=U64,
+    major_faults=U64,
+    read_blocks=U64,
+    written_blocks=U64,
+    voluntary=U64,
+    involuntary=U64,
+    memory=U64,
+    disk=U64,
     wall_ns=U64,
 )
 # Bodies about the border of a packet, and of the next.
@@ -216,14 +226,24 @@ def test_plan_comes_back(setup, each_exec):
     st.tuples(U16, U16),
     st.none() | SECONDS,
     SECONDS,
+    st.tuples(U32, U64, st.none() | SECONDS, st.none() | SECONDS),
 )
-def test_exec_comes_back(directory, files, argv, env, ops, flags, size, timeout, grace):  # noqa: PLR0917
+def test_exec_comes_back(directory, files, argv, env, ops, flags, size, timeout, grace, limits):  # noqa: PLR0917
     """
     All that an exec says is read back as it was, and nothing is left over.
     """
     reader = Reader(
         wire.encode_exec(
-            directory, files, argv, env, ops=ops, flags=flags, size=size, timeout=timeout, grace=grace
+            directory,
+            files,
+            argv,
+            env,
+            ops=ops,
+            flags=flags,
+            size=size,
+            timeout=timeout,
+            grace=grace,
+            **dict(zip(("tasks", "memory", "cpu", "sample"), limits, strict=True)),
         )
     )
     header = reader.struct("jail_exec")
@@ -235,8 +255,10 @@ def test_exec_comes_back(directory, files, argv, env, ops, flags, size, timeout,
     ]
     assert b"" == reader.left
     assert (len(files), len(argv), len(env)) == (header["files"], header["argc"], header["envc"])
-    assert (flags, *size, 0) == (header["flags"], header["rows"], header["columns"], header["pad"])
-    assert (0 if timeout is None else nanoseconds(timeout)) == header["timeout_ns"]
+    assert (flags, *size) == (header["flags"], header["rows"], header["columns"])
+    assert limits[:2] == (header["tasks"], header["memory"])
+    for name, seconds in (("timeout_ns", timeout), ("cpu_ns", limits[2]), ("sample_ns", limits[3])):
+        assert (0 if seconds is None else nanoseconds(seconds)) == header[name]
     assert nanoseconds(grace) == header["grace_ns"]
 
 
@@ -245,11 +267,11 @@ def test_timeout_is_never_none(seconds):
     """
     However short or long a time is, it is one, and the clock can be added to it.
     """
-    header = Reader(wire.encode_exec(b"/", [b"f"], [b"a"], [], timeout=seconds, grace=seconds)).struct(
-        "jail_exec"
-    )
+    times = dict.fromkeys(("timeout", "grace", "cpu", "sample"), seconds)
+    header = Reader(wire.encode_exec(b"/", [b"f"], [b"a"], [], **times)).struct("jail_exec")
 
-    assert 1 <= header["timeout_ns"] == header["grace_ns"] < 2**63
+    assert 1 <= header["timeout_ns"] < 2**63
+    assert 1 == len({header[f"{name}_ns"] for name in times})
 
 
 @given(
