@@ -334,7 +334,7 @@ def test_malformed_exec_is_a_fault(name, box, monkeypatch):
     The harness says so of the program that it was about, and runs the next.
     """
     with monkeypatch.context() as patched, pytest.raises(jail.SetupError, match="read the request") as caught:
-        patched.setattr(jail.command.Exec, "encode", lambda _, **options: WRONG_EXECS[name])
+        patched.setattr(jail.command.Exec, "encode", lambda _, **_options: WRONG_EXECS[name])
         box.run(["true"])
 
     assert errno.EBADMSG == caught.value.errno
