@@ -262,6 +262,22 @@ WRONG_FDS = [
     pytest.param(
         RequestKind.EXEC, changed_header(FLAGS, ExecFlag.TERMINAL), 4, id="exec_at_a_terminal_with_streams"
     ),
+    pytest.param(RequestKind.EXEC, EXEC, 5, id="exec_with_a_cgroup_that_it_does_not_speak_of"),
+    pytest.param(
+        RequestKind.EXEC, changed_header(FLAGS, ExecFlag.CGROUP), 4, id="exec_in_a_cgroup_without_it"
+    ),
+    pytest.param(
+        RequestKind.EXEC,
+        changed_header(FLAGS, ExecFlag.CGROUP | ExecFlag.TERMINAL),
+        1,
+        id="exec_at_a_terminal_in_a_cgroup_without_it",
+    ),
+    pytest.param(
+        RequestKind.EXEC,
+        changed_header(FLAGS, ExecFlag.CGROUP | ExecFlag.TERMINAL),
+        5,
+        id="exec_at_a_terminal_in_a_cgroup_with_streams",
+    ),
     pytest.param(RequestKind.FILE, FILE, 2, id="file_with_one_more"),
     pytest.param(RequestKind.FILE, FILE, 4, id="file_with_those_of_an_exec"),
 ]
@@ -316,6 +332,24 @@ def test_sound_body(kind, body, n_fds, box, null):
 
         expected = EventKind.FILE if kind is RequestKind.FILE else EventKind.EXITED
         assert (expected, 77, 0, 0) == (event.kind, event.id, event.err, event.status)
+
+
+def test_cgroup_that_is_none(box, null):
+    """
+    What comes in the place of a cgroup and is none is a fault of clone(2), and nothing is started outside of one.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        body = changed_header(FLAGS, ExecFlag.CGROUP)
+        socket.send_fds(control(box), [packet(body)], [*[null] * 4, theirs.fileno()])
+        theirs.close()
+        event = jail.spawn.receive_event(ours)
+
+        assert (EventKind.FAULT, 77, Step.CLONE) == (event.kind, event.id, event.op_kind)
+        # Where programs have no cgroups jail-init may not call clone3(2).
+        assert (errno.EBADF if jail.probe().has("cgroup") else errno.ENOSYS) == event.err
+        assert b"" == ours.recv(1)
+    assert b"on\n" == box.run(["echo", "on"]).stdout
 
 
 def test_no_descriptor_to_complain_to(box):
