@@ -16,6 +16,7 @@ from .guarantee import Strength
 from .host import Host
 from .ops import Op, OpKind, ProcPlace
 from .policy import Policy
+from .units import MAX_BYTES
 
 __all__ = [
     "UNBOUNDED",
@@ -195,4 +196,4 @@ def _data_limit(memory: int, host: Host) -> int:
     """
     Behind the watcher: what one process can map at all, however fast it is.
     """
-    return 2 * memory + max(_MAPPED_BYTES, host.memory_bytes // _MAPPED_PART)
+    return min(2 * memory + max(_MAPPED_BYTES, host.memory_bytes // _MAPPED_PART), MAX_BYTES)

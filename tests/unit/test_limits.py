@@ -130,7 +130,7 @@ def test_no_core_is_left_by_default():
         pytest.param({"open_files": 3}, NOBODY, {NOFILE: 3}, id="open_files"),
         pytest.param({"cpu_seconds": 0.01}, NOBODY, {CPU: 2}, id="least_time"),
         pytest.param({"cpu_seconds": 1.99}, NOBODY, {CPU: 3}, id="time"),
-        pytest.param({"memory": 5}, WATCHED, {DATA: 10}, id="memory_that_is_watched"),
+        pytest.param({"memory": 5}, WATCHED, {DATA: 10 + (4 << 30)}, id="memory_that_is_watched"),
         pytest.param({"memory": 5}, BY_CGROUP, {}, id="memory_of_a_cgroup"),
         pytest.param({"memory": 5}, NOBODY, {}, id="memory_of_nobody"),
         pytest.param({"processes": 5}, WATCHED, {}, id="processes_that_are_watched"),
@@ -160,12 +160,21 @@ def test_rlimits_are_within_those_of_the_caller(hard, expected):
     assert expected == rlimits(host=dataclasses.replace(hosts.FULL, hard_limits=hard), open_files=100)[NOFILE]
 
 
-def test_rlimits_of_the_largest_memory_are_in_range():
+def test_rlimit_of_memory_grows_with_the_machine():
     """
-    An op's argument has 64 bits without a sign, of which RLIM_INFINITY is the last number: twice the largest
-    memory is still a limit.
+    A runtime maps a part of it, however little it uses.
     """
-    assert 2 * LARGE == rlimits(WATCHED, memory=LARGE)[DATA] < (1 << 64) - 1
+    host = dataclasses.replace(hosts.FULL, memory_bytes=1 << 40)
+
+    assert 10 + (32 << 30) == rlimits(WATCHED, host, memory=5)[DATA]
+
+
+@pytest.mark.parametrize("memory", [LARGE, LARGE // 2, LARGE // 2 - (1 << 31)])
+def test_rlimits_of_the_largest_memory_are_in_range(memory):
+    """
+    An op's argument has 64 bits, and a limit is none at RLIM_INFINITY, the last number of them.
+    """
+    assert memory < rlimits(WATCHED, memory=memory)[DATA] + 1 <= LARGE + 1
 
 
 @pytest.mark.parametrize(
