@@ -105,7 +105,7 @@ def policy_fields(fields):
 
 def describe(result):
     """
-    How a run ended, in one word: "done", an errno's name, a signal's name or "timed out".
+    How a run ended, in one word: "done", an errno's name, a signal's name, "timed out" or another outcome's.
     """
     match result.outcome:
         case jail.Exited(0):
@@ -116,7 +116,9 @@ def describe(result):
             return signal.Signals(number).name
         case jail.TimedOut():
             return "timed out"
-    return f"{result.outcome}: {result.stderr.text[-2000:]}"
+        case jail.Exited():
+            return f"{result.outcome}: {result.stderr.text[-2000:]}"
+    return type(result.outcome).__name__
 
 
 def run(cmd, *, box=None, options=None, **fields):

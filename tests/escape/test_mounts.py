@@ -208,7 +208,7 @@ def test_fill(fill, where, tier):
     """
     if tier.tier == "Landlock":
         assert Unpromised("UnsupportedError", NOBODY_BOUNDS).verdict == tier.ask(
-            "try: jail.run(['true'], scratch='8M'); answer = 'ran'\nexcept jail.JailError as exc: answer = type(exc).__name__"
+            "try: jail.run(['true'], disk='8M'); answer = 'ran'\nexcept jail.JailError as exc: answer = type(exc).__name__"
         )
         return
     act = "os.chdir(os.environ.get(sys.argv[1], sys.argv[1]))\n" + FILLS[fill]

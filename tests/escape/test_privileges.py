@@ -162,7 +162,7 @@ def test_limits_cannot_be_raised(name, tier):
     """
     A limit of the policy's is hard: a program can lower it, and cannot raise it.
     """
-    fields = {"open_files": 100, "file_size": 1 << 20, "memory": 1 << 30}
+    fields = {"open_files": 100, "file_size": 1 << 20, "memory": 1 << 30, "cgroup": "none"}
     raise_it = f"n = resource.{name}; soft, hard = resource.getrlimit(n); print(soft == hard)\ntry: resource.setrlimit(n, (hard, hard + 1)); print('raised')\nexcept (OSError, ValueError): print('kept')"
     lower_it = f"n = resource.{name}; resource.setrlimit(n, (0, 0)) if n != resource.RLIMIT_DATA else None"
 
@@ -184,12 +184,15 @@ def test_file_size(tier, workspace):
 
 def test_memory(tier):
     """
-    A process gets as much private memory as the policy allows, and an error for more.
+    A program uses as much memory as the policy allows, alone or with others, and is ended for more.
     """
-    act = "import mmap; mmap.mmap(-1, int(sys.argv[1]) << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)"
-
-    assert "ENOMEM" == tier.attempt(act, 300, memory="256M")
-    assert "done" == tier.attempt(act, 100, memory="256M")
+    alone = "x = b'x' * (int(sys.argv[1]) << 20); time.sleep(float(sys.argv[2]))"
+    shared = (
+        "for _ in range(3):\n if os.fork() == 0:\n  " + alone + "; os._exit(0)\nfor _ in range(3): os.wait()"
+    )
+    for act, much, less in ((alone, 300, 100), (shared, 100, 40)):
+        assert "OutOfMemory" == tier.attempt(act, much, 1000, memory="256M")
+        assert "done" == tier.attempt(act, less, 0, memory="256M")
 
 
 HARNESS_STATE = {

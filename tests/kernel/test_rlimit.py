@@ -24,9 +24,10 @@ def test_limits(inside):
     """
     A policy's limits are set hard and soft; no core is written; what it does not name is as outside.
     """
-    rules = {"file_size": "1M", "memory": "512M", "open_files": 64}
+    rules = {"file_size": "1M", "memory": "512M", "open_files": 64, "cgroup": "none"}
+    mapped = 2 * (512 << 20) + max(4 << 30, jail.probe().memory_bytes // 32)
 
-    assert [[1, 1], [1 << 20] * 2, [512 << 20] * 2, [64, 64]] == inside(LIMITS, **rules)
+    assert [[1, 1], [1 << 20] * 2, [mapped] * 2, [64, 64]] == inside(LIMITS, **rules)
     assert list(resource.getrlimit(resource.RLIMIT_FSIZE)) == inside(LIMITS)[1]
 
 
@@ -69,16 +70,39 @@ def test_file_size_signal():
 
 
 @pytest.mark.parametrize(
-    ("rules", "expected"),
-    [pytest.param({}, 0, id="allow"), pytest.param({"memory": "256M"}, errno.ENOMEM, id="deny_beyond")],
+    ("rules", "gib", "expected"),
+    [
+        pytest.param({}, 8, 0, id="allow"),
+        pytest.param({"memory": "256M"}, 3, 0, id="allow_to_map_more_than_to_use"),
+        pytest.param({"memory": "256M"}, 8, errno.ENOMEM, id="deny_beyond"),
+    ],
 )
-def test_memory(rules, expected, attempt):
+def test_mapped_memory(rules, gib, expected, attempt):
     """
-    Private memory of a process beyond the policy's is ENOMEM.
+    What one process maps far beyond the policy's is ENOMEM, where a watcher keeps that: it cannot outrun him.
     """
-    code = "import mmap; mmap.mmap(-1, 512 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)"
+    beyond = max(0, jail.probe().memory_bytes // 32 - (4 << 30)) if gib > 3 else 0
+    code = "import mmap; mmap.mmap(-1, int(sys.argv[1]), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)"
 
-    assert expected == attempt(code, **rules)
+    assert expected == attempt(code, str((gib << 30) + beyond), cgroup="none", **rules)
+
+
+@pytest.mark.parametrize(
+    ("mib", "expected"),
+    [
+        pytest.param(100, jail.Exited, id="allow_below"),
+        pytest.param(300, jail.OutOfMemory, id="deny_beyond"),
+    ],
+)
+def test_used_memory(mib, expected):
+    """
+    A program that uses more than the policy's is ended for it.
+    """
+    code = f"x = b'x' * ({mib} << 20)\nimport time\ntime.sleep(1000 if {mib} > 256 else 0)"
+    result = jail.run(["python3", "-I", "-S", "-c", code], memory="256M", timeout=60)
+
+    assert expected is type(result.outcome)
+    assert b"" == result.stderr
 
 
 FORKS = """
@@ -94,6 +118,20 @@ print(json.dumps([len(started), error]))
 """
 
 
+# Starts 30, has them for a second where it could, and ends with the errno where it could not.
+HOLD = """
+import os, signal, sys, time
+started, error = [], 0
+try:
+    for _ in range(30):
+        started.append(os.fork() or signal.pause())
+    time.sleep(1)
+except OSError as exc: error = exc.errno
+for pid in started: os.kill(pid, 9)
+sys.exit(error)
+"""
+
+
 @pytest.mark.skipif(IS_ROOT, reason="RLIMIT_NPROC does not bind root")
 def test_processes(inside):
     """
@@ -103,6 +141,22 @@ def test_processes(inside):
 
     assert (True, errno.EAGAIN) == (15 < started < 20, error)
     assert [40, 0] == inside(FORKS)
+
+
+@pytest.mark.skipif(IS_ROOT, reason="RLIMIT_NPROC does not bind root")
+def test_report_processes():
+    """
+    That the kernel refused is an event of the run, and its limit a guarantee that the kernel keeps.
+    """
+    cmd = ["python3", "-I", "-S", "-c", HOLD]
+    result, control = (jail.run(cmd, processes=count, cgroup="none") for count in (10, 50))
+
+    assert [(jail.Exited(errno.EAGAIN), 10)] == [
+        (result.outcome, event.limit) for event in result.events if isinstance(event, jail.ProcessLimit)
+    ]
+    assert (jail.Exited(0), ()) == (control.outcome, control.events)
+    kept = {g.name: (g.mechanism, g.strength) for g in result.guarantees}
+    assert ("RLIMIT_NPROC", jail.Strength.KERNEL) == kept["pids"]
 
 
 @pytest.mark.skipif(IS_ROOT, reason="RLIMIT_NPROC does not bind root")
@@ -117,17 +171,33 @@ def test_processes_of_two_sandboxes(inside):
         assert inside(FORKS, box=other)[0] < 5
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="an ordinary user's processes can be bounded")
+@pytest.mark.skipif(not IS_ROOT, reason="an ordinary user's processes are the kernel's to bound")
 def test_processes_of_root():
     """
-    Where the caller is root the bound cannot be kept: an UnsupportedError, unless it is waived.
+    Where the caller is root jail-init keeps the bound: who has most of them is ended, and fewer are no matter.
+    """
+    cmd = ["python3", "-I", "-S", "-c", HOLD]
+    result, control = (jail.run(cmd, processes=count, cgroup="none", timeout=60) for count in (20, 50))
+
+    assert isinstance(result.outcome, jail.ProcessLimit)
+    assert (20, 137, True) == (result.outcome.limit, result.exit_code, 20 < result.outcome.peak <= 31)
+    assert (jail.Exited(0), ()) == (control.outcome, control.events)
+    assert {jail.Strength.SUPERVISED} == {g.strength for g in result.guarantees if g.name == "pids"}
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="an ordinary user's processes are the kernel's to bound")
+def test_processes_of_root_by_the_kernel_alone():
+    """
+    Where only the kernel will do it is an UnsupportedError, unless it is waived: then nobody bounds them.
     """
     with pytest.raises(jail.UnsupportedError) as caught:
-        jail.run(["true"], processes=20)
-    waived = jail.run(["true"], processes=20, waive=["pids"])
+        jail.run(["true"], processes=20, strict=True, cgroup="none")
+    cmd = ["python3", "-I", "-S", "-c", HOLD]
+    waived = jail.run(cmd, processes=20, strict=True, cgroup="none", waive=["pids"])
 
     assert "pids" == caught.value.feature
     assert {"pids": jail.Strength.NONE} == {g.name: g.strength for g in waived.guarantees if g.name == "pids"}
+    assert jail.Exited(0) == waived.outcome
 
 
 @pytest.mark.parametrize("name", ["CORE", "FSIZE", "DATA", "NOFILE"])
@@ -143,7 +213,7 @@ resource.setrlimit(number, (limit, limit))
 try: resource.setrlimit(number, (limit, limit + 1))
 except ValueError as exc: raise OSError(1, str(exc)) if "not allowed" in str(exc) else exc
 """
-    assert errno.EPERM == attempt(code, file_size="1G", memory="1G", open_files=100)
+    assert errno.EPERM == attempt(code, file_size="1G", memory="1G", open_files=100, cgroup="none")
 
 
 def test_hard_limit_of_the_caller(ask_harness):

@@ -36,7 +36,7 @@ def test_no_namespaces_and_no_privilege(ask_harness, own_mounts):
     code = """
 libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
 libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
-try: jail.run(["true"], processes=1)
+try: jail.run(["true"], disk="1M")
 except jail.UnsupportedError as exc: cure = exc.cure
 result = jail.run([sys.executable, "-I", "-S", "-c", "open('/proc/self/status')"])
 print(json.dumps(["max_user_namespaces=15000" in cure, "PermissionError: [Errno 13]" in result.stderr.text]))

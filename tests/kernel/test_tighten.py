@@ -13,7 +13,7 @@ import jail
 
 PYTHON = ("python3", "-I", "-S", "-c")
 ATTEMPT = """
-import ctypes, mmap, os, socket, sys
+import ctypes, os, socket, sys
 try: exec(sys.argv.pop(1))
 except OSError as exc: sys.exit(exc.errno)
 """
@@ -228,9 +228,14 @@ def test_part_of_a_processor(attempts):
     assert [(0, ["cpu"])] == attempts({"cgroup": "none", "waive": ["cpu"]}, ("pass", less))
 
 
-MAP = "mmap.mmap(-1, 512 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)"
+USE = "import time; x = b'x' * (300 << 20); time.sleep(1)"
+BURN = "import time\nwhile time.process_time() < 0.5: pass"
+# What a shell has for the signal that a limit stands for: SIGKILL, SIGXCPU, SIGXFSZ.
+KILLED, OUT_OF_TIME, TOO_MUCH = 128 + 9, 128 + 24, 128 + 25
 LIMITS = [
-    pytest.param(MAP, {"memory": "256M"}, errno.ENOMEM, id="memory"),
+    pytest.param(USE, {"memory": "256M"}, KILLED, id="memory"),
+    pytest.param(BURN, {"cpu_seconds": 0.1}, OUT_OF_TIME, id="cpu_seconds"),
+    pytest.param("os.write(1, b'x' * 1000)", {"output": 999}, TOO_MUCH, id="output"),
     pytest.param("for i in range(30): os.dup(1)", {"open_files": 20}, errno.EMFILE, id="open_files"),
     pytest.param(
         "open(os.environ['TMPDIR'] + '/f', 'w').truncate(2 << 20)",
@@ -255,13 +260,25 @@ def test_limit(code, less, expected, attempts):
     assert [0, expected, 0] == [code for code, _ in seen]
 
 
+def test_processes(tier, attempts):
+    """
+    One program may have fewer processes: by the kernel, EAGAIN, where it counts them; otherwise by jail-init.
+    """
+    code = "import signal, time\nfor _ in range(30):\n  if os.fork() == 0: signal.pause()\ntime.sleep(1)"
+    by_kernel = tier[0] == "namespaces" and os.geteuid() != 0
+    seen = attempts({"cgroup": "none"}, (code, {"processes": 10}), (code, {}))
+
+    assert [(errno.EAGAIN if by_kernel else KILLED, ["pids"]), (0, [])] == seen
+
+
 def test_report_of_limits(attempts):
     """
     A limit that a sandbox had not is a guarantee of the one result, and of no other.
     """
-    seen = attempts({}, ("pass", {"memory": "256M"}), ("pass", {"file_size": "1M"}), ("pass", {}))
+    asked = ({"memory": "256M"}, {"file_size": "1M"}, {"processes": 100}, {})
+    seen = attempts({}, *(("pass", less) for less in asked))
 
-    assert [["memory"], ["disk"], []] == [[*names] for _, names in seen]
+    assert [["memory"], ["disk"], ["pids"], []] == [[*names] for _, names in seen]
 
 
 @pytest.mark.parametrize(
@@ -272,6 +289,11 @@ def test_report_of_limits(attempts):
         ("workspace_access", {"workspace_access": "write"}),
         ("network", {"network": "host"}),
         ("memory", {"memory": "2G"}),
+        ("cpus", {"cpus": 3}),
+        ("cpus", {"cpus": None}),
+        ("cpu_seconds", {"cpu_seconds": 61}),
+        ("processes", {"processes": 101}),
+        ("output", {"output": "2M"}),
         ("memory", {"memory": None}),
         ("file_size", {"file_size": "2G"}),
         ("open_files", {"open_files": 101}),
@@ -284,14 +306,17 @@ def test_refuse_wider(key, less, places, attempts):
     """
     a, b = places
     less = {k: [p.format(a) for p in v] if k == "write" else v for k, v in less.items()}
-    rules = {"write": [a], "workspace": b, "memory": "1G", "file_size": "1G", "open_files": 100}
-    same = {
-        "network": "none",
+    limits = {
         "memory": "1G",
+        "cpus": 2,
+        "cpu_seconds": 60,
+        "processes": 100,
+        "output": "1M",
         "file_size": "1G",
         "open_files": 100,
-        "workspace_access": "read",
     }
+    rules = {"write": [a], "workspace": b, **limits}
+    same = {"network": "none", "workspace_access": "read", **limits}
     seen = attempts(rules, ("pass", less), ("pass", same))
 
     assert [("PolicyError", key), 0] == [seen[0], seen[1][0]]
