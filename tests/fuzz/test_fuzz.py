@@ -73,6 +73,7 @@ def bodies():
     each_kind = [Op(kind, f"/{kind.name}", kind.name.encode(), (1, 2, 3, 4)) for kind in OpKind]
     env = [f"NAME_{number}={'x' * number}".encode() for number in range(40)]
     whole = {"ops": plan.each_exec, "flags": ExecFlag.LAST | ExecFlag.PIDFD, "timeout": 1.5, "grace": 2.0}
+    limits = {"tasks": 7, "memory": 1 << 40, "cpu": 0.5, "sample": 0.005}
     return {
         "plan_of_this_host": wire.encode_plan(plan.setup, plan.each_exec),
         "plan_of_each_kind": wire.encode_plan(each_kind, each_kind[::-1]),
@@ -84,6 +85,15 @@ def bodies():
         "exec_of_each_op": wire.encode_exec(b"/", [b"/bin/true"], [b"true"], env[:1], ops=each_kind),
         "exec_at_a_terminal": wire.encode_exec(
             b"/", [b"/bin/sh"], [b"sh"], [b"TERM=xterm"], flags=ExecFlag.TERMINAL, size=(24, 80)
+        ),
+        "exec_in_a_cgroup": wire.encode_exec(
+            b"/", [b"/bin/true"], [b"true"], env[:2], flags=ExecFlag.CGROUP, **limits
+        ),
+        "exec_at_a_terminal_in_a_cgroup": wire.encode_exec(
+            b"/", [b"/bin/sh"], [b"sh"], [], flags=ExecFlag.TERMINAL | ExecFlag.CGROUP, size=(24, 80)
+        ),
+        "exec_with_limits": wire.encode_exec(
+            b"/", [b"/bin/true"], [b"true"], [], ops=each_kind[:3], **limits
         ),
         "exec_with_much": wire.encode_exec(b"/", [b"/bin/true"], [b"true", *[b"y" * 100] * 700], env),
         "file_open": wire.encode_file(FileCall.OPEN, b"/tmp/file", flags=os.O_CREAT, mode=0o600),
