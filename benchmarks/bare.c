@@ -50,7 +50,10 @@ static int run_program(void *arg)
 static int live(struct bare *bare)
 {
 	__attribute__((aligned(16))) char stack[STACK_BYTES / 4];
-	struct jail_state state = { .scratch = -1, .root = -1, .ruleset = -1 };
+	struct jail_state state = { .scratch = -1,
+				    .root = -1,
+				    .ruleset = -1,
+				    .watch = { .proc = -1, .disk = -1, .loadavg = -1 } };
 	long a[5] = { CLONE_VM | CLONE_VFORK | SIGCHLD, (long)(stack + sizeof(stack)) };
 	struct jail_event fault = { 0 };
 	struct jail_ops ops;

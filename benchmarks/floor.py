@@ -87,7 +87,7 @@ class _Floor:
     """
 
     def __init__(self, program: Path, setting: Setting, command: Sequence[str]) -> None:
-        plan = encode_plan(setting.plan.setup, setting.plan.each_exec)
+        plan = encode_plan(setting.plan.setup, (*setting.plan.each_exec, *setting.plan.each_last))
         request = Exec(args=command, env=setting.env, directory=setting.directory, last=True).encode()
         job = os.memfd_create("job", 0)
         with os.fdopen(job, "wb") as file:
