@@ -14,8 +14,8 @@
 #define SOONEST_NS 5000000U
 #define LATEST_NS 80000000U
 #define TASKS_NS 20000000U /* who forks on both of two processors makes some 600 meanwhile */
-#define BYTES_PER_NS 4	  /* a program touches no more: 4 GB/s */
-#define TICK_NS 10000000U /* of USER_HZ, which is 100 wherever we run */
+#define BYTES_PER_NS 4	   /* a program touches no more: 4 GB/s */
+#define TICK_NS 10000000U  /* of USER_HZ, which is 100 wherever we run */
 
 enum { STRANGER = -1, ORPHAN = -2, UNKNOWN = -3 };
 
