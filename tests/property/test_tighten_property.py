@@ -141,6 +141,7 @@ def test_what_a_program_carries_out_only_takes(limits, asked, host, waive, stric
 @example({"cpus": 3.0}, {"cpus": 2.0}, hosts.CGROUP)
 @example({}, {"cpus": 2.0}, hosts.FULL)
 @example({"cpus": 2.5}, {"cpus": 2.0}, hosts.FULL)
+@example({"cpus": 2.0}, {"cpus": 0.5}, hosts.FULL)
 def test_processors_are_taken_before_that_is_refused(limits, asked, host):
     """
     Fewer by affinity, where that is the keeper; and then one filter that keeps them, the plan's or its own.
@@ -148,9 +149,11 @@ def test_processors_are_taken_before_that_is_refused(limits, asked, host):
     policy = Policy(**limits, waive=sorted(GUARANTEES))
     tighter = tightened(policy, asked)
     plan, less = compiled(policy, tighter, host)
-    by_affinity = tighter.cpus is not None and keepers_of(tighter, host).cpus is Keeper.AFFINITY
+    by_affinity, of_all = (
+        one.cpus is not None and keepers_of(one, host).cpus is Keeper.AFFINITY for one in (tighter, policy)
+    )
     ops = [op for op in (*less.ops, *plan.each_last) if op.kind in {OpKind.PROCESSORS, OpKind.SECCOMP}]
     taken = [OpKind.PROCESSORS] if by_affinity and tighter.cpus != policy.cpus else []
 
-    assert [*taken, *([OpKind.SECCOMP] if by_affinity else [])] == [op.kind for op in ops]
+    assert [*taken, *([OpKind.SECCOMP] if by_affinity or of_all else [])] == [op.kind for op in ops]
     assert all(op.args == (tighter.cpus,) for op in ops if op.kind is OpKind.PROCESSORS)

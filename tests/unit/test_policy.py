@@ -234,7 +234,7 @@ def test_allow_field(key, value, expected):
         ("strict", None, "must be true or false"),
         ("cgroup", "", "empty path"),
         ("cgroup", None, "must be a path"),
-        ("cgroup", "sytemd", 'not one of auto, none, own, systemd. Did you mean "systemd"'),
+        ("cgroup", "system", 'not one of auto, none, own, systemd. Did you mean "systemd"'),
         ("cgroup", "jobs", "not one of auto, none, own, systemd"),
         ("cgroup", "/sys/fs/cgroup/\0", "NUL"),
         ("processes", 0, "from 1 to 4194304, not 0"),
