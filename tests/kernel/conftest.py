@@ -15,6 +15,7 @@ import pytest
 
 import jail
 from jail.loop import pump
+from kernel.panes import Pane
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 
@@ -307,3 +308,36 @@ def tree(tmp_path):
     (place / "f").write_text("text")
     (place / "d" / "f").write_text("deeper")
     return place
+
+
+@pytest.fixture
+def at_pane(tmp_path):
+    """
+    Runs a program in a pane of its own, whose sandboxes' names are this test's.
+    """
+    started = []
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TMUX")}
+    env |= {
+        "JAIL_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "SHELL": "/bin/sh",
+        "LC_ALL": "C.UTF-8",
+    }
+
+    def at_pane(*cmd):
+        directory = tmp_path / f"pane{len(started)}"
+        directory.mkdir()
+        started.append(Pane(directory, cmd, env))
+        return started[-1]
+
+    yield at_pane
+    for one in started:
+        one.end()
+
+
+@pytest.fixture
+def pane(at_pane):
+    """
+    Runs ``jail`` with some arguments in a pane of its own.
+    """
+    return lambda *args: at_pane(sys.executable, "-m", "jail", *args)
