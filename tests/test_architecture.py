@@ -26,7 +26,7 @@ STOPS = {
     "process": "capture cgroup command execution streams loop exchange session program process",
     "sandbox": "registry remote files sandbox",
     "aio": "onloop aio",
-    "top": "relay terminal explain doctor stylesheet chart report destination live cli __init__ __main__",
+    "top": "relay terminal explain doctor stylesheet chart report destination live meter top cli __init__ __main__",
 }
 STOP_OF = {module: number for number, modules in enumerate(STOPS.values()) for module in modules.split()}
 FLOW = ["policy", "plan", "spawn", "process", "sandbox"]

@@ -29,6 +29,7 @@ from .result import Result
 from .sandbox import run
 from .session import make_plan
 from .streams import write_all
+from .top import add_top
 
 __all__ = ["main"]
 
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     shell.set_defaults(command=_run, cmd=SHELL, tty=True, json=None, report=None)
 
     add_commands(commands)
+    add_top(commands)
 
     explain = commands.add_parser("explain", help="print what would be done and guaranteed, and do nothing")
     _add_policy_options(explain)

@@ -21,13 +21,14 @@ from .errors import JailError, PolicyError
 from .inert import Inert
 from .loop import READ, Loop
 from .policy import Policy
-from .registry import Record, connect, end, find, records
+from .registry import connect, end, find, records
 from .relay import Size
 from .remote import ask, receive
 from .result import Result
 from .sandbox import Sandbox
 from .streams import write_all
 from .terminal import Terminal
+from .units import render_age
 
 __all__ = ["INTERACTIVE_HELP", "SHELL", "add_commands", "parse_variable", "run_at_terminal"]
 
@@ -139,19 +140,14 @@ def _ps(args: argparse.Namespace) -> int:
         print(json.dumps([asdict(record) for record in found], indent=2))
         return 0
     rows = [("NAME", "HARNESS", "AGE", "STANDS ON", "DIRECTORY")]
-    rows += [(r.name, str(r.harness_pid), _age(r), r.tier, r.directory) for r in found]
+    rows += [
+        (r.name, str(r.harness_pid), render_age(time.time() - r.created_seconds), r.tier, r.directory)
+        for r in found
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
     return 0
-
-
-def _age(record: Record) -> str:
-    seconds = max(0, int(time.time() - record.created_seconds))
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"
 
 
 def _inspect(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from typing import Protocol
 from .errors import SetupError
 from .inert import Inert
 
-__all__ = ["Raw", "Relay", "Size", "is_main_thread"]
+__all__ = ["Raw", "Relay", "Size", "is_main_thread", "open_wake"]
 
 _CHUNK_BYTES = 65536
 
@@ -100,7 +100,7 @@ class Relay:
         self._inert = inert
         self._up = _Way(terminal.input_fd, master)
         self._down = _Way(master, output, inert.feed if inert else bytes)
-        self._wake = _open_wake(undo)
+        self._wake = open_wake(undo)
 
     def run(self, ended: int) -> None:
         """
@@ -243,7 +243,7 @@ def _open_output(fd: int) -> int:
     return os.dup(fd)
 
 
-def _open_wake(undo: ExitStack) -> int | None:
+def open_wake(undo: ExitStack) -> int | None:
     """
     A descriptor that becomes readable with each signal that Python hears; None where SIGWINCH is not.
 

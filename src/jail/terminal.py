@@ -41,11 +41,17 @@ class Terminal:
     Args:
         input_fd: what is typed.
         output_fd: where the program's output is shown.
+        before: what it is shown each time that it has become raw, such as the sequence that clears it.
+        after: what it is shown before it is put back.
     """
 
-    def __init__(self, input_fd: int = 0, output_fd: int = 1) -> None:
+    def __init__(
+        self, input_fd: int = 0, output_fd: int = 1, *, before: bytes = b"", after: bytes = b""
+    ) -> None:
         self.input_fd = input_fd
         self.output_fd = output_fd
+        self._before = before
+        self._after = after
         self.is_raw = False
         self._saved: list[Any] | None = None
         self._previous: dict[int, Any] = {}
@@ -115,11 +121,18 @@ class Terminal:
             self.is_raw = True
         if self.is_raw:
             self._set(_raw(self._saved))
+            self._show(self._before)
 
     def _restore(self) -> None:
         if self.is_raw and self._saved is not None and self._pid == os.getpid():
+            self._show(self._after)
             self._set(self._saved)
             self.is_raw = False
+
+    def _show(self, sequence: bytes) -> None:
+        if sequence:
+            with suppress(OSError):  # it was hung up
+                os.write(self.output_fd, sequence)
 
     def _set(self, attributes: list[Any]) -> None:
         """

@@ -2,7 +2,7 @@
 Sizes and durations: numbers with a unit, as people write them and as they are shown.
 
 Pure. ``parse_`` is text or number to value, ``render_`` is value to text, and each pair is exact:
-what was rendered parses back to the same value. (`render_size` has no such pair: it is for reading.) Arithmetic is on integers, so that "0.1s" is the
+what was rendered parses back to the same value. (`render_age` and `render_size` have no such pair: they are for reading.) Arithmetic is on integers, so that "0.1s" is the
 float closest to a tenth.
 """
 
@@ -189,6 +189,20 @@ def render_seconds(seconds: float) -> str:
         return f"{round(seconds * 1000)}ms"
     texts = (f"{seconds:.{places}f}" for places in range(41))
     return next((text for text in texts if float(text) == seconds), repr(seconds)) + "s"
+
+
+def render_age(seconds: float) -> str:
+    """
+    How long ago something was, in the largest unit that has a whole one of it; not exact.
+
+    >>> render_age(59.9), render_age(7300), render_age(-1)
+    ('59s', '2h', '0s')
+    """
+    whole = max(0, int(seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole >= length:
+            return f"{whole // length}{unit}"
+    return f"{whole}s"
 
 
 def render_size(count: int) -> str:

@@ -14,6 +14,7 @@ from jail.units import (
     parse_bytes,
     parse_cpus,
     parse_seconds,
+    render_age,
     render_bytes,
     render_seconds,
     render_size,
@@ -189,6 +190,17 @@ def test_report_seconds(seconds, expected):
     A duration is shown exactly, and without an exponent.
     """
     assert expected == render_seconds(seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(-5, "0s"), (0, "0s"), (59.9, "59s"), (60, "1m"), (3599, "59m"), (7300, "2h"), (86400 * 400, "400d")],
+)
+def test_report_age(seconds, expected):
+    """
+    An age has one unit, and is none where a clock was set back.
+    """
+    assert expected == render_age(seconds)
 
 
 @pytest.mark.parametrize(
