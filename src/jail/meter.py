@@ -174,8 +174,9 @@ class _Host:
         """
         try:
             with process.oneshot():
-                times = process.cpu_times()
-                seconds = times.user + times.system + times.children_user + times.children_system
+                seconds = sum(
+                    process.cpu_times()[:4]
+                )  # its own and its children's, in user mode and in the kernel
                 return seconds, self._memory(process), process.num_threads()
         except self._psutil.NoSuchProcess:
             return None
