@@ -179,9 +179,16 @@ def _print(delay: float, rounds: int, order: str, *, as_json: bool) -> None:
             time.sleep(delay)
         rows = _sorted(rates.take(read_all(records())), order)
         if as_json:
-            print(json.dumps([row.as_dict() for row in rows]), flush=True)
+            _write([json.dumps([row.as_dict() for row in rows])])
         else:
-            print("\n" * bool(number) + "\n".join(render_table(rows)), flush=True)
+            _write([""] * bool(number) + render_table(rows))
+
+
+def _write(lines: Iterable[str]) -> None:
+    """
+    Without a buffer: what nobody reads any more would be in it still when the interpreter ends.
+    """
+    write_all(1, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _sorted(rows: Iterable[Row], order: str) -> list[Row]:
@@ -235,7 +242,7 @@ def _watch(delay: float, rounds: int | None, order: str) -> None:
         watch = _Watch(terminal, order)
         watch.run(delay, rounds)
     if rounds is not None:
-        print("\n".join(render_table(watch.rows, Size.of(1).columns)))
+        _write(render_table(watch.rows, Size.of(1).columns))
 
 
 class _Watch:

@@ -140,7 +140,7 @@ def test_report_order(order, expected):
     [([], 1, []), ([record()], 1, [0.5]), ([record()], 3, [0.5, 2.0, 2.0])],
     ids=["nobody", "once", "thrice"],
 )
-def test_report_after_a_while(found, rounds, slept, monkeypatch, capsys):
+def test_report_after_a_while(found, rounds, slept, monkeypatch, capfd):
     """
     A rate takes two looks, and some time between them, unless there is nothing to look at.
     """
@@ -151,4 +151,4 @@ def test_report_after_a_while(found, rounds, slept, monkeypatch, capsys):
     top._print(2.0, rounds, "cpu", as_json=True)
 
     assert slept == waited
-    assert [len(found)] * rounds == [len(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert [len(found)] * rounds == [len(json.loads(line)) for line in capfd.readouterr().out.splitlines()]
