@@ -234,6 +234,8 @@ struct proc_stat {
 	uint32_t threads;
 	uint64_t ticks;	      /* its own processor time, in hundredths of a second */
 	uint64_t child_ticks; /* and that of the children that it has waited for */
+	uint64_t mapped;      /* bytes of its address space */
+	uint64_t resident;    /* pages of that */
 };
 int proc_each(int proc_fd, int (*visit)(void *arg, int pid), void *arg);
 int proc_stat(int proc_fd, int pid, struct proc_stat *ret_stat);

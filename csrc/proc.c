@@ -111,6 +111,9 @@ int proc_stat(int proc_fd, int pid, struct proc_stat *ret_stat)
 	ret_stat->child_ticks += take_number(&at);
 	skip(&at, 2); /* priority, nice */
 	ret_stat->threads = (uint32_t)take_number(&at);
+	skip(&at, 2); /* itrealvalue, starttime */
+	ret_stat->mapped = take_number(&at);
+	ret_stat->resident = take_number(&at);
 	return 0;
 }
 

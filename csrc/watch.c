@@ -14,6 +14,7 @@
 #define SOONEST_NS 5000000U
 #define LATEST_NS 80000000U
 #define TASKS_NS 20000000U /* who forks on both of two processors makes some 600 meanwhile */
+#define VFORK_PAGES 256	   /* that a child touches, between two readings of one memory */
 #define BYTES_PER_NS 4	   /* a program touches no more: 4 GB/s */
 #define TICK_NS 10000000U  /* of USER_HZ, which is 100 wherever we run */
 
@@ -21,7 +22,8 @@ enum { STRANGER = -1, ORPHAN = -2, UNKNOWN = -3 };
 
 struct row {
 	struct proc_stat stat;
-	int slot; /* its index, or one of the above */
+	int slot;    /* its index, or one of the above */
+	int is_lent; /* its memory is a child's, too, until that has executed something */
 };
 
 /* One look at all processes. */
@@ -145,6 +147,32 @@ static int is_shepherd(const struct look *look, const struct row *row)
 	       look->slots->slot[row->slot].shepherd > 0;
 }
 
+/*
+ * Whether a process has its parent's memory: a child of vfork(2), whose parent
+ * waits in state D until it executes something.  Each parent lends to one, so
+ * that nobody hides more than half of what he has by looking like it.
+ */
+static int is_borrowed(struct look *look, const struct row *row)
+{
+	int i = find(look, row->stat.parent);
+	struct row *parent = i >= 0 ? &look->rows[i] : 0;
+	uint64_t more, less;
+
+	if (!parent || parent->stat.state != 'D' || parent->is_lent ||
+	    parent->stat.mapped != row->stat.mapped)
+		return 0;
+	more = parent->stat.resident;
+	less = row->stat.resident;
+	if (more < less) {
+		more = row->stat.resident;
+		less = parent->stat.resident;
+	}
+	if (more - less > VFORK_PAGES)
+		return 0;
+	parent->is_lent = 1;
+	return 1;
+}
+
 static void add(struct look *look, const struct row *row, int counts_memfds)
 {
 	struct jail_seen *seen = row->slot >= 0 ? &look->slots->slot[row->slot].now :
@@ -157,7 +185,10 @@ static void add(struct look *look, const struct row *row, int counts_memfds)
 		look->shepherds++;
 		return;
 	}
-	memory_of(proc, row->stat.pid, look->exactly, &memory);
+	if (is_borrowed(look, row))
+		memory = (struct jail_memory){ 0 };
+	else
+		memory_of(proc, row->stat.pid, look->exactly, &memory);
 	if (counts_memfds)
 		look->kept += memory_of_memfds(proc, row->stat.pid, look->inodes);
 	seen->cpu_ns += row->stat.ticks * TICK_NS;
@@ -179,6 +210,8 @@ static void clear(struct look *look)
 		look->slots->slot[i].now = (struct jail_seen){ 0 };
 	look->orphans = (struct jail_seen){ 0 };
 	look->own = look->mapped = look->kept = 0;
+	for (int i = 0; i < look->count; i++)
+		look->rows[i].is_lent = 0;
 	look->tasks = look->shepherds = 0;
 }
 

@@ -126,6 +126,11 @@ def test_deny_memory(code):
             "    os._exit(0)\nfor i in range(8): os.wait()",
             id="shared_by_children",
         ),
+        # So has a program while a child of its vfork(2) has yet to execute something.
+        pytest.param(
+            "import subprocess\nx = b'x' * (60 << 20)\nfor i in range(300): subprocess.run(['/bin/true'])",
+            id="lent_by_vfork",
+        ),
     ],
 )
 @pytest.mark.needs("userns", "proc")
