@@ -43,13 +43,10 @@ def pytest_runtest_setup(item):
 
 def features():
     """
-    Those of the host; each ABI of Landlock that it has, so that "landlock_abi_3" stands for ABI 3 or later; and
-    "sandbox" where the default policy can be kept, on whatever it stands.
+    Those of the host, and each ABI of Landlock that it has: "landlock_abi_3" stands for ABI 3 or later.
     """
     host = jail.probe()
-    abis = {f"landlock_abi_{abi}" for abi in range(1, host.landlock_abi + 1)}
-    whole = host.features & {"userns", "privileged"} or "landlock_abi_6" in abis
-    return host.features | abis | ({"sandbox"} if whole else set())
+    return host.features | {f"landlock_abi_{abi}" for abi in range(1, host.landlock_abi + 1)}
 
 
 def verdict(missing, reason, required):

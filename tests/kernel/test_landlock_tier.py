@@ -112,6 +112,7 @@ def test_hidden(tree, attempted):
     assert 0 == attempted("open(sys.argv[1] + '/f'); os.listdir(sys.argv[1] + '/d/e')", str(tree), **rules)
 
 
+@pytest.mark.needs("userns")  # so that the container is what refuses them
 @pytest.mark.parametrize(
     ("rules", "feature"),
     [

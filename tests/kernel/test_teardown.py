@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-pytestmark = pytest.mark.needs("sandbox")
+pytestmark = pytest.mark.needs("userns")
 
 # A daemon by the book, deaf to every signal that can be ignored, and then a program that waits.
 # It prints a line when all of that is up, and its arguments name it.

@@ -21,14 +21,12 @@ ON_HIDDEN = {
     "replace": ("os.rename(sys.argv[2] + '/spare', sys.argv[1])", errno.EROFS, errno.EBUSY),
     "unlink": ("os.unlink(sys.argv[1])", errno.EROFS, errno.EBUSY),
 }
+# Since Linux 6.14 vfs_truncate() asks for permission first, and for the mount to be writable then.
+LINUX = tuple(map(int, jail.probe().kernel.split(".")[:2]))
+TRUNCATE = errno.EACCES if LINUX >= (6, 14) else errno.EROFS
 ON_HIDDEN_FILE = ON_HIDDEN | {
     "link": ("os.link(sys.argv[1], sys.argv[2] + '/new')", errno.EROFS, errno.EXDEV),
-    # Landlock before ABI 3 knows no truncate(2), and leaves it to the mount to say no.
-    "truncate": (
-        "os.truncate(sys.argv[1], 0)",
-        errno.EACCES if jail.probe().landlock_abi >= 3 else errno.EROFS,
-        errno.EACCES if jail.probe().landlock_abi >= 3 else errno.EROFS,
-    ),
+    "truncate": ("os.truncate(sys.argv[1], 0)", TRUNCATE, TRUNCATE),
 }
 ON_HIDDEN_DIRECTORY = ON_HIDDEN | {
     "list": ("os.listdir(sys.argv[1])", errno.EACCES, errno.EACCES),

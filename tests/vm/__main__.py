@@ -184,7 +184,12 @@ def carry_out(run, guests, packed, words):
             "init": run.configuration.init,
             "require": run.configuration.required(run.kernel),
         },
-        arguments=[f"--timeout={TEST_SECONDS}", *(("-k", words) if words else ()), *run.tests],
+        arguments=[
+            f"--timeout={TEST_SECONDS}",
+            "--durations=10",
+            *(("-k", words) if words else ()),
+            *run.tests,
+        ],
     )
     print(f"{run.title}: started", flush=True)
     ending = guests.run(run.kernel, job, run.place)

@@ -8,11 +8,10 @@ from . import selection
 
 # What a host of the namespace tier has on each of these kernels, so that a skip cannot hide that it is gone.
 _WITHOUT_USERNS = ("landlock", "seccomp", "seccomp_notify", "clone3", "pidfd", "cgroup", "libseccomp")
-_NAMESPACES = ("sandbox", "userns", "proc", "netns", "devpts", "overlay", "keyring", *_WITHOUT_USERNS)
+_NAMESPACES = ("userns", "proc", "netns", "devpts", "overlay", "keyring", *_WITHOUT_USERNS)
 
 # Linux, and the ABI of Landlock that came with it. landlock(7), "VERSIONS"
 _LANDLOCK = {(5, 13): 1, (5, 19): 2, (6, 2): 3, (6, 7): 4, (6, 10): 5, (6, 12): 6, (6, 15): 7}
-_WHOLE = 6  # with it, sandboxes can stand on Landlock alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +49,8 @@ class Configuration:
         For JAIL_REQUIRE: `features`, and each ABI of Landlock that this kernel must have.
         """
         newest = max((abi for since, abi in _LANDLOCK.items() if since <= kernel.version), default=0)
-        landlock = [f"landlock_abi_{abi}" for abi in range(1, newest + 1)]
-        landlock += ["sandbox"] if newest >= _WHOLE else []
-        return ",".join((*self.features, *(landlock if "landlock" in self.features else ())))
+        abis = (f"landlock_abi_{abi}" for abi in range(1, newest + 1))
+        return ",".join((*self.features, *(abis if "landlock" in self.features else ())))
 
 
 CONFIGURATIONS = (
