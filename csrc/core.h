@@ -23,6 +23,8 @@ struct jail_watch {
 	uint32_t notice;
 	uint64_t next_ns; /* when to look next, and how long after the last time that is */
 	uint64_t interval_ns;
+	uint32_t seen_tasks;   /* by the last look: of ours, */
+	uint32_t seen_entries; /* and of everybody in that /proc */
 };
 
 /* What one op leaves for the next.  -1 is the only "no descriptor". */

@@ -10,7 +10,6 @@
 #include <linux/wait.h>
 
 #define STOPPED 0x7f /* the low byte of a wait status; wait(2), WIFSTOPPED */
-#define SIGCONT 18
 
 /* A free slot, or none when SLOTS_MAX programs run. */
 struct jail_slot *reap_slot(struct jail_slots *slots)

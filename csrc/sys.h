@@ -66,6 +66,7 @@ static inline long sys_call(long nr, long a, long b, long c, long d, long e, lon
 #define SIGKILL 9
 #define SIGSTOP 19
 #define SIGCHLD 17
+#define SIGCONT 18
 #define SIG_COUNT 64
 
 #endif

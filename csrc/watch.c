@@ -28,7 +28,7 @@ struct row {
 
 /* One look at all processes. */
 struct look {
-	const struct jail_state *state;
+	struct jail_state *state;
 	struct jail_slots *slots;
 	struct row *rows;
 	int count, max;
@@ -38,6 +38,7 @@ struct look {
 		kept; /* bytes of all: alone, shared and mapped, in tmpfs and memfds */
 	uint32_t tasks, shepherds;
 	int exactly;
+	int has_ended_some;
 };
 
 /*
@@ -295,6 +296,7 @@ static void end(struct look *look, struct jail_slot *slot, int why, char *work)
 {
 	struct jail_signal kill = { .signal = SIGKILL, .scope = JAIL_SCOPE_TREE };
 
+	look->has_ended_some = 1;
 	if (!slot->end)
 		slot->end = why;
 	reap_signal(look->state, look->slots, slot->id, &kill, work);
@@ -381,6 +383,53 @@ static void send_samples(struct jail_slots *slots, uint64_t now)
 	}
 }
 
+static int count(void *arg, int pid)
+{
+	(void)pid;
+	++*(uint32_t *)arg;
+	return 0;
+}
+
+/* The lowest limit of processes that we keep; 0: none. */
+static uint32_t tasks_limit(const struct look *look)
+{
+	uint32_t lowest = look->state->watch.tasks;
+
+	for (uint32_t i = 0; i < look->slots->used; i++) {
+		const struct jail_slot *slot = &look->slots->slot[i];
+
+		if (is_running(slot) && slot->tasks_max && (!lowest || slot->tasks_max < lowest))
+			lowest = slot->tasks_max;
+	}
+	return lowest;
+}
+
+/*
+ * Whoever forks faster than we look is stopped first, with everybody beside
+ * him, where our signals reach this sandbox alone: when we have seen half of
+ * the limit, or there are half of it more in that /proc, whoever they are.
+ */
+static int freeze(const struct look *look)
+{
+	struct jail_watch *watch = &look->state->watch;
+	uint32_t limit = tasks_limit(look), entries = 0, before = watch->seen_entries;
+
+	if (!limit || !look->state->kill_is_contained)
+		return 0;
+	proc_each(watch->proc, count, &entries);
+	watch->seen_entries = entries;
+	if (watch->seen_tasks * 2 <= limit && entries <= before + limit / 2)
+		return 0;
+	sys(kill, -1, SIGSTOP);
+	return 1;
+}
+
+static void thaw(int is_frozen)
+{
+	if (is_frozen)
+		sys(kill, -1, SIGCONT);
+}
+
 static uint64_t at_most(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -437,6 +486,7 @@ void watch_pass(struct jail_state *state, struct jail_slots *slots, char *work)
 	struct look look = { .state = state, .slots = slots };
 	struct jail_watch *watch = &state->watch;
 	uint64_t now = monotonic_ns(), took;
+	int is_frozen;
 
 	if (!watch_next(state, slots) || watch->next_ns > now)
 		return;
@@ -444,12 +494,17 @@ void watch_pass(struct jail_state *state, struct jail_slots *slots, char *work)
 	look.rows = (struct row *)(void *)(look.inodes + 1);
 	look.max =
 		(int)((JAIL_REQUEST_BYTES - PIDS_MAX - sizeof(*look.inodes)) / sizeof(struct row));
+	is_frozen = freeze(&look);
 	look_around(&look);
 	judge(&look, work);
+	thaw(is_frozen);
 	send_samples(slots, now);
+	watch->seen_tasks = look.tasks;
 	took = monotonic_ns() - now;
 	watch->interval_ns = interval(&look, watch->interval_ns);
-	if (watch->interval_ns < took * 10)
+	if (look.has_ended_some)
+		watch->interval_ns = SOONEST_NS; /* and see whether they are gone */
+	else if (watch->interval_ns < took * 10)
 		watch->interval_ns = took * 10;
 	watch->next_ns = now + watch->interval_ns;
 }
@@ -476,6 +531,7 @@ void watch_begin(struct jail_state *state, struct jail_slot *slot)
 	slot->first_task = last_task(&state->watch) + 1; /* the shepherd's */
 	slot->next_sample_ns = now;
 	state->watch.interval_ns = SOONEST_NS;
+	state->watch.seen_tasks = 0;
 	state->watch.next_ns = now + SOONEST_NS;
 }
 
