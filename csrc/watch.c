@@ -370,7 +370,8 @@ static void send_samples(struct jail_slots *slots, uint64_t now)
 			.tasks = slot->now.tasks,
 			.user_us = slot->most.cpu_ns / 1000,
 			.memory = slot->now.memory,
-			.wall_ns = now - slot->start_ns,
+			/* It may have started since the look began. */
+			.wall_ns = now > slot->start_ns ? now - slot->start_ns : 0,
 		};
 
 		if (!is_running(slot) || !slot->sample_ns || slot->ended ||

@@ -64,7 +64,7 @@ CONFIGURATIONS = (
         "systemd",
         "a scope with Delegate=yes of the user's own systemd, of which a cgroup is to be made",
         selection.DELEGATED,
-        selection.DELEGATED,
+        selection.CI_DELEGATED,
         init="systemd",
     ),
     Configuration(
@@ -82,7 +82,7 @@ CONFIGURATIONS = (
     Configuration(
         "userns-none",
         "user.max_user_namespaces=0: user namespaces are ENOSPC",
-        selection.REFUSED,
+        selection.LANDLOCK,
         selection.CI_REFUSED,
         features=_WITHOUT_USERNS,
     ),
