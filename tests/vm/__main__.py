@@ -21,7 +21,7 @@ from .guest import Guests, choose_accelerator
 from .image import get_image
 from .job import pack, write_job
 from .kernels import NEWEST, Kernel, get_kernel
-from .selection import expand
+from .selection import TIMED, expand
 
 TOP = Path(__file__).resolve().parents[2]
 CACHE = TOP / "build" / "vm"
@@ -108,7 +108,8 @@ def run_matrix(asked):
             f"{len(runs)} guests by {accelerator}, {asked.jobs} at once; what they say is in {LOGS}",
             flush=True,
         )
-        endings = carry_out_all(runs, lambda run: carry_out(run, guests, packed, asked.words), asked.jobs)
+        options = pytest_options(asked)
+        endings = carry_out_all(runs, lambda run: carry_out(run, guests, packed, options), asked.jobs)
     print()
     for run, ending in zip(runs, endings, strict=True):
         where = f"{run.kernel.name:8} {run.kernel.release:28} {run.configuration.name:16}"
@@ -170,7 +171,19 @@ def choose_runs(kernels, asked):
     return runs
 
 
-def carry_out(run, guests, packed, words):
+def pytest_options(asked):
+    """
+    For pytest in every guest. Who names paths gets all that is in them.
+    """
+    options = [f"--timeout={TEST_SECONDS}", "--durations=10"]
+    if asked.words:
+        options += ["-k", asked.words]
+    if asked.tests in ("", CI):
+        options += [f"--deselect={name}" for name in TIMED]
+    return options
+
+
+def carry_out(run, guests, packed, options):
     """
     Boot a guest for this, and tell how it ended.
     """
@@ -184,12 +197,7 @@ def carry_out(run, guests, packed, words):
             "init": run.configuration.init,
             "require": run.configuration.required(run.kernel),
         },
-        arguments=[
-            f"--timeout={TEST_SECONDS}",
-            "--durations=10",
-            *(("-k", words) if words else ()),
-            *run.tests,
-        ],
+        arguments=[*options, *run.tests],
     )
     print(f"{run.title}: started", flush=True)
     ending = guests.run(run.kernel, job, run.place)

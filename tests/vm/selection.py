@@ -33,7 +33,7 @@ ROOMS = (
     *kernel("files files_refused pty"),
 )
 
-DELEGATED = (*CGROUPS, *kernel("userns session rlimit tiers"))
+DELEGATED = ("tests/vm/test_delegation.py", *CGROUPS, *kernel("userns session rlimit tiers"))
 
 REFUSED = ("tests/vm/test_refused.py", *kernel("landlock files_refused"))
 # How they are refused makes no difference to what stands instead, so one way is enough for the rest.
@@ -43,7 +43,7 @@ TOO_OLD = ("tests/vm/test_old_kernel.py",)
 
 # For CI, where a kernel has some three minutes.
 CI_ROOMS = (*CGROUPS, *kernel("userns uts net proc mount landlock seccomp cred rlimit session tiers"))
-CI_DELEGATED = kernel("cgroup* session tiers")
+CI_DELEGATED = ("tests/vm/test_delegation.py", *kernel("cgroup* session tiers"))
 CI_REFUSED = ("tests/vm/test_refused.py",)
 
 

@@ -17,7 +17,7 @@ from vm.guest import Ending, boot
 from vm.initramfs import cpio, in_order
 from vm.job import pack, write_job
 from vm.kernels import NEWEST, choose
-from vm.selection import expand
+from vm.selection import TIMED, expand
 
 BY_NAME = {one.name: one for one in CONFIGURATIONS}
 TOP = Path(__file__).parents[2]
@@ -230,6 +230,34 @@ def test_selection_is_there(name, tests):
     """
     if patterns := getattr(BY_NAME[name], tests):
         assert expand(patterns, TOP)
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_what_is_left_out_is_there(name):
+    """
+    A test that is left out for its timing exists: under another name it would be run.
+    """
+    path, _, function = name.partition("::")
+
+    assert f"def {function.rstrip('[')}(" in (TOP / path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("tests", "left_out"),
+    [
+        pytest.param("", True, id="all"),
+        pytest.param("ci", True, id="ci"),
+        pytest.param("tests/kernel/test_limits.py", False, id="by_path"),
+    ],
+)
+def test_options(tests, left_out):
+    """
+    Words are passed on, and what depends on time is left out unless its file is asked for.
+    """
+    options = matrix.pytest_options(SimpleNamespace(tests=tests, words="a or b"))
+
+    assert "a or b" == options[options.index("-k") + 1]
+    assert left_out == (f"--deselect={TIMED[0]}" in options)
 
 
 @pytest.mark.parametrize(
