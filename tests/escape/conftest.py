@@ -111,6 +111,12 @@ class Harness:
         verdict = table[self.tier]
         return verdict.verdict if isinstance(verdict, Unpromised) else verdict
 
+    def below_proc(self, verdict):
+        """
+        A verdict about a file of /proc: a container may leave us none to mount, and then nothing is there.
+        """
+        return "ENOENT" if self.tier != "Landlock" and not self.hello["proc"] else verdict
+
     def end(self):
         """
         Leave nothing of it, nor of what it started: where a test fails that may be much, and hostile.

@@ -152,7 +152,8 @@ def main():
     )  # what outlives its sandbox is found here, and ended
     try:
         ENTER[sys.argv[1]]()
-        hello = {"tier": choose_tier(jail.probe()).name, "pid": os.getpid()}
+        host = jail.probe()
+        hello = {"tier": choose_tier(host).name, "proc": host.has("proc"), "pid": os.getpid()}
     except (OSError, jail.JailError) as exc:
         hello = {"refused": str(exc)}
     print(json.dumps(hello), file=answers)

@@ -55,7 +55,8 @@ def test_spelling(spelling, tier, workspace):
         for hidden in [workspace / "secret"]
     ]
 
-    assert ["EACCES", "EACCES" if of_init else "done"] == verdicts
+    expected = ["EACCES", "EACCES" if of_init else "done"]
+    assert [tier.below_proc(v) if "/proc/" in spelling else v for v in expected] == verdicts
 
 
 WAYS_ROUND = {
@@ -81,7 +82,8 @@ def test_way_round(way, tier, workspace):
     # Where something in it is hidden, Landlock alone allows a directory's entries and not the directory.
     cannot_list = tier.tier == "Landlock" and way == "descriptor_of_directory"
 
-    assert ["EACCES", "EACCES" if cannot_list else "done"] == verdicts
+    expected = ["EACCES", "EACCES" if cannot_list else "done"]
+    assert [tier.below_proc(v) if "/proc/" in act else v for v in expected] == verdicts
 
 
 EXECUTE = """
@@ -481,7 +483,10 @@ def test_set_user_id(way, tier, workspace, outside):
     made.unlink(missing_ok=True)
 
     assert 0 == mode & (stat.S_ISUID | stat.S_ISGID)
-    assert "done" == outside(act, workspace)
+    control = outside(act, workspace)
+    if way == "fchmodat2" and control == "ENOSYS":
+        return  # nor for anybody else, before Linux 6.6 and where a container's filter does not know it
+    assert "done" == control
     assert made.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)
 
 
@@ -556,11 +561,16 @@ def test_kernel_files(path, tier, outside):
     """
     if not os.path.exists(path) and KERNEL_FILES[path] != "ENOENT":
         pytest.skip(f"no {path}")
-    verdict = tier.attempt("os.open(sys.argv[1], os.O_WRONLY)", path)
+    act = "os.open(sys.argv[1], os.O_WRONLY)"
+    verdict, control = tier.attempt(act, path), outside(act, path)
+    expected = KERNEL_FILES[path] if tier.tier != "Landlock" else "ENOENT"
+    if path.startswith("/proc/"):
+        expected = tier.below_proc(expected)
 
-    assert verdict in ("EACCES", "ENOENT" if tier.tier == "Landlock" else KERNEL_FILES[path])
+    # A container's mounts may be read-only, which the kernel looks at before it asks Landlock.
+    assert verdict in ("EACCES", expected) or ("Landlock", "EROFS", "EROFS") == (tier.tier, verdict, control)
     if tier.tier != "Landlock" and path == "/proc/self/comm":
-        assert ("EROFS", "done") == (verdict, outside("os.open(sys.argv[1], os.O_WRONLY)", path))
+        assert (expected, "done") == (verdict, control)
 
 
 TELLING = (
@@ -570,12 +580,15 @@ TELLING = (
 
 
 @pytest.mark.parametrize("name", TELLING)
-def test_telling_files(name, tier):
+def test_telling_files(name, tier, outside):
     """
     What /proc tells about the host as a whole cannot be read, not even where the caller is root.
     """
-    verdict = tier.attempt("open(sys.argv[1], 'rb').read(1)", f"/proc/{name}")
+    act = "if not open(sys.argv[1], 'rb').read(1): sys.exit(errno.ENODATA)"
+    verdict = tier.attempt(act, f"/proc/{name}")
+    # What a container covers with /dev/null is as good as not there; and can be opened, like that.
+    nothing = tier.tier == "Landlock" and verdict == outside(act, f"/proc/{name}") == "ENODATA"
 
-    assert verdict in ("EACCES", "EPERM", "ENOENT")
-    shown = tier.attempt("open(sys.argv[1], 'rb').read(1)", "/proc/cpuinfo")
-    assert ("EACCES" if tier.tier == "Landlock" else "done") == shown
+    assert nothing or verdict in ("EACCES", "EPERM", "ENOENT")
+    shown = tier.attempt(act, "/proc/cpuinfo")
+    assert ("EACCES" if tier.tier == "Landlock" else tier.below_proc("done")) == shown

@@ -305,6 +305,7 @@ with jail.Sandbox(**policy_fields({})) as one, jail.Sandbox(**policy_fields({}))
     assert ["done", errno.errorcode[3], "done"] == verdicts
 
 
+@pytest.mark.needs("keyring")
 def test_keys(tier, outside):
     """
     No key of the caller's can be searched for or read.

@@ -201,7 +201,7 @@ HARNESS_STATE = {
         "signal.signal(signal.SIGUSR1, signal.SIG_IGN)", "print(signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL)", "True"
     ),
     "blocked_signals": ("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])", "print(signal.pthread_sigmask(0, []))", "set()"),
-    "personality": ("libc.personality(0x0040000)", "print(libc.personality(-1))", "0"),
+    "personality": ("libc.personality(0x0040000)", "print(libc.personality(ctypes.c_ulong(0xFFFFFFFF)))", "0"),
     "working_directory": ("os.chdir('/usr/share')", "print(os.getcwd() == '/usr/share')", "False"),
     "death_signal": ("libc.prctl(1, 9, 0, 0, 0)", "n = ctypes.c_int(); libc.prctl(2, ctypes.byref(n), 0, 0, 0); print(n.value)", "0"),
     "environment": (

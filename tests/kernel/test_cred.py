@@ -41,6 +41,7 @@ print(json.dumps([fields["Uid"].split()[1], fields["CapEff"]]))
 """
 
 
+@pytest.mark.needs("proc")
 @pytest.mark.parametrize("rules", [{}, {"uid": 0, "gid": 0}], ids=["default", "root"])
 def test_capabilities(rules, inside):
     """
@@ -49,6 +50,7 @@ def test_capabilities(rules, inside):
     assert dict.fromkeys(SETS, "0" * 16) == inside(f"NAMES = {SETS}" + STATUS, **rules)
 
 
+@pytest.mark.needs("proc")
 def test_flags(inside):
     """
     no_new_privs is on and a seccomp filter is in force; outside, neither is.
@@ -71,6 +73,7 @@ def test_securebits(inside):
     assert 0b11101111 == inside(code)
 
 
+@pytest.mark.needs("proc")
 @pytest.mark.program("su")
 def test_setuid_program(inside):
     """
@@ -114,6 +117,7 @@ def test_verdict(code, expected, attempt):
     assert expected == attempt(code)
 
 
+@pytest.mark.needs("proc")
 @pytest.mark.parametrize("uid", [None, 0], ids=["default", "root"])
 def test_nothing_comes_back_by_exec(uid, inside):
     """

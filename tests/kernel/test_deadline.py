@@ -72,7 +72,7 @@ def marker():
 
 @pytest.fixture(
     params=[
-        pytest.param("namespaces", marks=pytest.mark.needs("userns")),
+        pytest.param("namespaces", marks=pytest.mark.needs("userns", "proc")),
         pytest.param("landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp")),
     ]
 )

@@ -54,10 +54,13 @@ SPECIAL = {
     "/proc/self/fd/3": (errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.ENOENT),
     "/proc/self/exe": (errno.EACCES, BUSY, errno.ELOOP, errno.ENOTDIR),
 }
+IN_PROC = ("/dev/stdin", "/proc/self/fd/0", "/proc/self/exe")
 
 
 @pytest.mark.needs("userns", "landlock")
-@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.needs("proc")] * (name in IN_PROC)) for name in SPECIAL]
+)
 def test_special(name, box, tmp_path):
     """
     What is no regular file is refused at once: it is neither waited for, nor read, nor written.
@@ -159,7 +162,7 @@ def test_deep_tree(box, tmp_path):
     assert errno.ENAMETOOLONG == tried(box.upload, tmp_path / "source", "up")
 
 
-@pytest.mark.needs("userns")
+@pytest.mark.needs("userns", "proc")
 @pytest.mark.parametrize("name", ["environ", "maps", "auxv", "fd/0"])
 def test_jail_init(name, box):
     """

@@ -92,6 +92,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
     assert 0 == attempt(code)
 
 
+@pytest.mark.needs("proc")
 def test_interfaces(inside):
     """
     There is no interface but lo, and the host's are not in /proc or /sys.

@@ -33,6 +33,7 @@ def test_conversation(text, box):
     assert (0, "") == (process.wait(), process.output()[1].text if not text else process.output()[1])
 
 
+@pytest.mark.needs("proc")
 def test_communicate(box):
     """
     Communicate writes the input and reads both streams to their ends, more than any pipe holds.

@@ -42,6 +42,7 @@ def signals_of(status):
     return {name: int(fields[name], 16) for name in FIELDS}
 
 
+@pytest.mark.needs("proc")
 def test_defaults(strange_harness):
     """
     Every signal is unblocked and has its default action, whatever the harness blocks, ignores or handles.

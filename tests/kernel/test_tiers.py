@@ -13,6 +13,7 @@ import errno, jail, json, os, sys
 """
 
 
+@pytest.mark.needs("proc")  # and with it a /proc/sys that can be written
 def test_no_namespaces_left(ask_harness, own_mounts):
     """
     Where user.max_user_namespaces is 0 and privilege is held, the caller's own privilege serves.
@@ -28,7 +29,7 @@ print(json.dumps([plan.tier, "ENOSPC" in missing, result.stdout.text, result.std
     )
 
 
-@pytest.mark.needs("landlock_abi_6")
+@pytest.mark.needs("landlock_abi_6", "proc")
 def test_no_namespaces_and_no_privilege(ask_harness, own_mounts):
     """
     Where it is 0 and no privilege is held either, Landlock serves, and the cure is the sysctl.

@@ -12,6 +12,7 @@ import jail
 pytestmark = pytest.mark.needs("userns")
 
 
+@pytest.mark.needs("proc")
 @pytest.mark.parametrize(
     ("rules", "expected"),
     [
