@@ -3,11 +3,11 @@
 
 sources := pyproject.toml setup.py $(shell find csrc profiles src -name '*.py' -o -name '*.[ch]' -o -name '*.toml' -o -name '*.bpf')
 
-.PHONY: help demo test test-vm unit property kernel escape lint format filters bench clean packages test-packages vm-packages
+.PHONY: help demo test test-container test-vm unit property kernel escape lint format filters bench clean packages test-packages vm-packages container-packages
 .DELETE_ON_ERROR:
 
 help:  ## this list
-	@sed -n 's/^\([a-z][a-z ]*\):.*## /\1\t/p' Makefile | expand -t 30
+	@sed -n 's/^\([a-z][a-z -]*\):.*## /\1\t/p' Makefile | expand -t 30
 
 demo: build/jail.stamp build/test.stamp  ## show what a sandbox is: a test suite, and a hostile one
 	build/venv/bin/python tools/demo.py
@@ -20,6 +20,9 @@ unit property kernel escape fuzz: build/jail.stamp build/test.stamp test-package
 
 test-vm: build/jail.stamp vm-packages  ## tests on other kernels, in QEMU; KERNELS="6.1 newest", CONFIG=user, TESTS=ci or paths, K=WORDS
 	PYTHONPATH=tests build/venv/bin/python -m vm --kernels '$(KERNELS)' --configurations '$(CONFIG)' --tests '$(TESTS)' -k '$(K)'
+
+test-container: build/wheel.stamp container-packages  ## tests in real containers, as root; CASES="restricted user", TESTS=ci or paths, K=WORDS
+	cd tests && ../build/venv/bin/python -m container --wheel $(CURDIR)/build/wheel/*.whl --cases '$(CASES)' --tests '$(TESTS)' -k '$(K)'
 
 lint: build/lint.stamp  ## style, types, spelling
 	build/lint/bin/ruff check
@@ -53,6 +56,10 @@ test-packages:
 vm-packages:
 	@tools/install-packages vm
 
+container-packages:
+	@tools/install-packages container
+	@tools/install-packages docker-client
+
 build/venv.stamp: pyproject.toml tools/make-venv | packages
 	tools/make-venv build/venv --group build
 	touch $@
@@ -69,4 +76,9 @@ build/lint.stamp: pyproject.toml tools/make-venv | packages
 build/jail.stamp: build/venv.stamp $(sources)
 	rm -rf build/lib* build/temp* build/bdist*
 	build/venv/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+	touch $@
+
+build/wheel.stamp: build/venv.stamp $(sources)
+	rm -rf build/lib* build/temp* build/bdist* build/wheel
+	build/venv/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
 	touch $@
