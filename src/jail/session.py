@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import socket
-import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -177,7 +176,6 @@ class Session:
         self.policy = base.extend(**fields) if fields else base
         self._ids = itertools.count(1)
         self._ledger = Ledger()
-        self._ledger_lock = threading.Lock()  # a program ends in whichever thread drives it
         self._began = began = time.monotonic()
         with ExitStack() as at_end:
             host = probe_with(self.policy.cgroup)
@@ -272,12 +270,8 @@ class Session:
         """
         exec_id = self.next_id()
         exchange = Exchange(self.init, exec_id, what, self._leaf(exec_id, what))
-        exchange.on_usage = self._account
+        exchange.on_usage = self._ledger.add  # and no method of ours: whoever drives it keeps nobody alive
         return exchange
-
-    def _account(self, usage: Usage) -> None:
-        with self._ledger_lock:
-            self._ledger.add(usage)
 
     def _leaf(self, exec_id: int, what: Exec) -> Leaf | None:
         if self.group is None:
@@ -373,8 +367,7 @@ class Session:
         What all that has run here has cost so far.
         """
         figures = self.group.usage() if self.group and not self.is_closed else {}
-        with self._ledger_lock:
-            return self._ledger.total(time.monotonic() - self._began, figures)
+        return self._ledger.total(time.monotonic() - self._began, figures)
 
     @property
     def directory(self) -> str:

@@ -8,6 +8,7 @@ program had a cgroup of its own, and `Usage.sources` says so for each.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -186,19 +187,22 @@ def usage_of(
 
 class Ledger:
     """
-    What the programs of a sandbox have cost together. Bounded, however many there were.
+    What the programs of a sandbox have cost together. Bounded, however many there were; a program ends in
+    whichever thread drives it.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._usages: list[Usage] = []
 
     def add(self, usage: Usage) -> None:
         """
         One more has ended.
         """
-        self._usages.append(usage)
-        if len(self._usages) >= _LEDGER_ROWS:
-            self._usages = [add_up(self._usages)]
+        with self._lock:
+            self._usages.append(usage)
+            if len(self._usages) >= _LEDGER_ROWS:
+                self._usages = [add_up(self._usages)]
 
     def total(self, wall_seconds: float, figures: Figures) -> Usage:
         """
@@ -210,7 +214,8 @@ class Ledger:
         """
         said = {name: value for name, (value, _) in figures.items()}
         whence = {name: source for name, (_, source) in figures.items()}
-        total = add_up(self._usages)
+        with self._lock:
+            total = add_up(self._usages)
         sources = {**total.sources, "wall_seconds": "since the sandbox was made", **whence}
         return replace(total, **said, wall_seconds=wall_seconds, sources=sources)
 
