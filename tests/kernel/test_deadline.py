@@ -113,7 +113,7 @@ def test_family(handler, said, outcome_of):
     """
     outcome, code, out, seconds, left = outcome_of(handler)
 
-    assert ("timed out after 0.5 seconds", 124, said, 0) == (outcome, code, out, left)
+    assert ("timed out after 0.5 seconds (timeout)", 124, said, 0) == (outcome, code, out, left)
     assert 0.8 <= seconds < 5  # the daemon has its grace whatever the program does
 
 
@@ -126,7 +126,7 @@ def test_stopped(handler, outcome_of):
 
     outcome, code, out, seconds, left = outcome_of(handler, act)
 
-    assert ("timed out after 0.5 seconds", 124, "up\n", 0) == (outcome, code, out, left)
+    assert ("timed out after 0.5 seconds (timeout)", 124, "up\n", 0) == (outcome, code, out, left)
     assert seconds < 5
 
 
@@ -136,7 +136,7 @@ def test_no_grace(outcome_of):
     """
     outcome, code, _, seconds, left = outcome_of("ignore", grace=0)
 
-    assert ("timed out after 0.5 seconds", 124, 0) == (outcome, code, left)
+    assert ("timed out after 0.5 seconds (timeout)", 124, 0) == (outcome, code, left)
     assert seconds < 3
 
 
