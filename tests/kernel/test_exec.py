@@ -204,7 +204,7 @@ def test_set_up_fault_before_a_run(tree):
     (tree / "gone").mkdir()
     real, jail.session.spawn_init = (
         jail.session.spawn_init,
-        lambda *args: (tree / "gone").rmdir() or real(*args),
+        lambda *args, **cgroup: (tree / "gone").rmdir() or real(*args, **cgroup),
     )
     try:
         box = jail.Sandbox(read=[tree / "gone"])

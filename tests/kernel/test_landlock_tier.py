@@ -114,14 +114,18 @@ def test_hidden(tree, attempted):
 
 @pytest.mark.needs("userns")  # so that the container is what refuses them
 @pytest.mark.parametrize(
-    ("rules", "feature"),
+    ("rules", "feature", "needs"),
     [
-        pytest.param({"write": ["{}"], "deny": ["{}/f"]}, "filesystem.read", id="refuse_deny_in_write"),
-        pytest.param({"write": ["{}"], "read": ["{}/d"]}, "filesystem.write", id="refuse_read_in_write"),
-        pytest.param({"processes": 10}, "pids", id="refuse_processes"),
+        pytest.param(
+            {"write": ["{}"], "deny": ["{}/f"]}, "filesystem.read", "namespace", id="refuse_deny_in_write"
+        ),
+        pytest.param(
+            {"write": ["{}"], "read": ["{}/d"]}, "filesystem.write", "namespace", id="refuse_read_in_write"
+        ),
+        pytest.param({"disk": "1M"}, "disk", "tmpfs", id="refuse_disk"),
     ],
 )
-def test_refuse(rules, feature, tree, asked):
+def test_refuse(rules, feature, needs, tree, asked):
     """
     What cannot be kept is an UnsupportedError that says what it is, what it needs, and what would help.
     """
@@ -129,10 +133,42 @@ def test_refuse(rules, feature, tree, asked):
     refused = asked("pass", **rules)
 
     assert feature == refused["feature"]
-    assert "namespace" in refused["needs"]
+    assert needs in refused["needs"]
     assert "EPERM" in refused["found"]
     assert "seccomp=unconfined" in refused["cure"]
     assert f'waive=["{feature}"]' in refused["cure"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "feature"),
+    [
+        pytest.param({"processes": 10, "strict": True}, "pids", id="refuse_processes"),
+        pytest.param({"memory": "1G", "strict": True}, "memory", id="refuse_memory"),
+        pytest.param({"cpus": 0.5}, "cpu", id="refuse_part_of_a_processor"),
+    ],
+)
+def test_refuse_to_watch(rules, feature, asked):
+    """
+    Where the kernel alone will do, what only jail-init could keep is one too: it names the controller.
+    """
+    refused = asked("pass", cgroup="none", **rules)
+
+    assert feature == refused["feature"]
+    assert "cgroup" in refused["needs"]
+    assert f'waive=["{feature}"]' in refused["cure"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "feature"),
+    [({"processes": 100}, "pids"), ({"memory": "1G"}, "memory"), ({"cpu_seconds": 9}, "time")],
+)
+def test_watched(rules, feature, asked):
+    """
+    The control: everybody else has jail-init keep it.
+    """
+    seen = asked("print(6 * 7)", cgroup="none", **rules)
+
+    assert (0, "42\n", "supervised") == (seen["code"], seen["out"], seen[feature])
 
 
 def test_refuse_uid(asked):
@@ -144,7 +180,12 @@ def test_refuse_uid(asked):
 
 @pytest.mark.parametrize(
     ("rules", "feature"),
-    [({"processes": 10}, "pids"), ({}, "filesystem.metadata"), ({}, "processes")],
+    [
+        ({"processes": 10, "strict": True, "cgroup": "none"}, "pids"),
+        ({"disk": "1M"}, "disk"),
+        ({}, "filesystem.metadata"),
+        ({}, "processes"),
+    ],
 )
 def test_waive(rules, feature, asked):
     """
