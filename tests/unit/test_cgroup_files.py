@@ -421,6 +421,28 @@ def test_report_delegated(ours, with_processes, expected, tree):
     assert (None if expected is None else f"{tree.top}/{expected}".rstrip("/")) == found
 
 
+@pytest.mark.parametrize(
+    ("own", "with_processes", "expected"),
+    [
+        pytest.param("u.slice/x.service/a", set(), "u.slice/x.service", id="allow_its_unit"),
+        pytest.param("u.slice/x.service/a", {"u.slice/x.service"}, None, id="deny_beyond_its_unit"),
+        pytest.param("u.slice/x.service", set(), None, id="deny_beyond_itself"),
+        pytest.param(
+            "u.slice/x.service/a/b", {"u.slice/x.service/a"}, "u.slice/x.service", id="allow_in_its_unit"
+        ),
+    ],
+)
+def test_report_delegated_within_a_unit(own, with_processes, expected, tree):
+    """
+    What lies above the unit of systemd's that it is in is systemd's, be it the caller's to write or not.
+    """
+    for name in ("u.slice", "u.slice/x.service", "u.slice/x.service/a", "u.slice/x.service/a/b"):
+        tree.add(name, is_ours=True, procs="1\n" if name in with_processes else "")
+
+    found = delegation._delegated(f"{tree.top}/{own}", tree.top)
+    assert (None if expected is None else f"{tree.top}/{expected}") == found
+
+
 def test_report_delegated_stops_at_the_mount(tree, tmp_path):
     """
     What lies above what is mounted is no cgroup.
