@@ -33,7 +33,7 @@ FORKS = "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"
 WATCHED = ["jail-init, who looks at /proc", "supervised"]
 
 
-@pytest.fixture(params=["landlock", "masked"])
+@pytest.fixture(params=[pytest.param("landlock", marks=pytest.mark.needs("landlock_abi_6")), "masked"])
 def tier(request, ask_harness, container, own_mounts):
     """
     Runs a program with limits in one of the tiers, and gives what came of it.
