@@ -38,9 +38,9 @@ static int run_program(void *arg)
 	if (r >= 0)
 		r = run_ops(program->state, program->ops->exec, program->ops->exec_ops, &fault);
 	if (r >= 0)
-		r = (int)sys(chdir, bare->directory);
-	if (r >= 0)
 		r = (int)sys(close_range, 3, CLOSE_ALL, 0);
+	if (r >= 0)
+		r = (int)sys(chdir, bare->directory);
 	if (r >= 0)
 		r = (int)sys(execve, bare->file, bare->argv, bare->envp);
 	program->err = r;

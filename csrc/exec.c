@@ -79,9 +79,10 @@ static int arrange(const struct jail_slot *slot)
 }
 
 /*
- * The order is the argument: limits and walls before anything of the
- * program's choosing is touched (its directory, its file), descriptors last,
- * so that nothing above can leave one open.
+ * The order is the argument: limits and walls, and then descriptors, so that
+ * nothing above can leave one open; all of it before anything of the caller's
+ * choosing is touched (its directory, its file): /proc/self/fd would have names
+ * for what jail-init looks at.  CVE-2024-21626
  */
 static int child(void *arg)
 {
@@ -102,12 +103,12 @@ static int child(void *arg)
 		start->fault->kind = JAIL_EVENT_FAULT;
 		return 127;
 	}
-	r = (int)sys(chdir, slot->directory);
-	if (r < 0)
-		return fail(start->fault, JAIL_STEP_DIRECTORY, r);
 	r = (int)sys(close_range, 3, CLOSE_ALL, 0);
 	if (r < 0)
 		return fail(start->fault, JAIL_STEP_DESCRIPTORS, r);
+	r = (int)sys(chdir, slot->directory);
+	if (r < 0)
+		return fail(start->fault, JAIL_STEP_DIRECTORY, r);
 	r = (int)sys(rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof(no_signals));
 	if (r < 0)
 		return fail(start->fault, JAIL_STEP_SIGNALS, r);
