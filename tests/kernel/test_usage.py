@@ -192,7 +192,8 @@ def test_report_timeline():
 
     assert 5 <= len(timeline) <= 14
     assert sorted(timeline.seconds) == list(timeline.seconds)
-    assert timeline.memory_bytes[-1] - timeline.memory_bytes[1] > 16 << 20
+    # The last one may be of a program that is about to be gone.
+    assert max(timeline.memory_bytes) - timeline.memory_bytes[1] > 16 << 20
     assert set(timeline.processes) <= {1}
     assert jail.run(["true"]).timeline is None
 

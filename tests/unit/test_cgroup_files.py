@@ -8,6 +8,7 @@ kernel does with them is tested in ``tests/kernel/test_cgroup.py``.
 import fcntl
 import os
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -377,6 +378,8 @@ class Tree:
         """
         path = f"{self.top}/{name}".rstrip("/")
         os.makedirs(path, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{path}/cgroup.procs")  # as it was added before
         with open(f"{path}/cgroup.procs", "w") as file:
             file.write(procs)
         if not IS_ROOT:
