@@ -118,15 +118,15 @@ print(json.dumps([len(started), error]))
 """
 
 
-# Starts 30, has them for a second where it could, and ends with the errno where it could not.
+# Starts 30, or as many as it can, has them for a second, and ends with the errno where it could not.
 HOLD = """
 import os, signal, sys, time
 started, error = [], 0
 try:
     for _ in range(30):
         started.append(os.fork() or signal.pause())
-    time.sleep(1)
 except OSError as exc: error = exc.errno
+time.sleep(1)
 for pid in started: os.kill(pid, 9)
 sys.exit(error)
 """
