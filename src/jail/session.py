@@ -34,6 +34,7 @@ from .result import Result
 from .scratch import Scratch
 from .seccomp import compile_filter, load_filter
 from .spawn import Init, receive_event_fds, spawn_init
+from .streams import refuse_closed
 from .tier import Tier, choose_tier
 from .tighten import (
     Tightening,
@@ -267,8 +268,10 @@ class Session:
         Raises:
             JailError: the sandbox is closed, or was killed from outside.
             PolicyError: an argument cannot be passed on.
+            OSError: a descriptor is not open.
         """
         exec_id = self.next_id()
+        refuse_closed(what)
         exchange = Exchange(self.init, exec_id, what, self._leaf(exec_id, what))
         exchange.on_usage = self._ledger.add  # and no method of ours: whoever drives it keeps nobody alive
         return exchange

@@ -15,11 +15,11 @@ import termios
 from contextlib import ExitStack, suppress
 
 from .capture import Channel
-from .command import PIPE, STDOUT
+from .command import PIPE, STDOUT, Exec
 from .errors import PolicyError
 from .execution import Execution
 
-__all__ = ["Streams", "set_size", "typed", "write_all"]
+__all__ = ["Streams", "refuse_closed", "set_size", "typed", "write_all"]
 
 _CHUNK_BYTES = 65536
 _END_OF_FILE = b"\x04"  # VEOF as a terminal has it at first; termios(3)
@@ -55,15 +55,10 @@ class Streams:
         """
         Open both ends.
 
-        The caller's descriptors are looked at first: were one closed, one of ours would get its number.
-
         Returns:
             The program's ends, standard input first, which `theirs` closes; none where it gets a terminal.
         """
         what = self._what
-        for given in (what.stdin, what.stdout, what.stderr):
-            if given is not None and given >= 0:
-                os.fstat(given)
         if what.size is not None:
             _refuse_slow(what.stdout)
             self._divert(what.stdout, self._execution.stdout)
@@ -255,6 +250,18 @@ def typed(data: bytes, last: bytes = b"\n") -> bytes:
         last: what was typed before that.
     """
     return data + _END_OF_FILE * (1 if (data or last).endswith(b"\n") else 2)
+
+
+def refuse_closed(what: Exec) -> None:
+    """
+    Look at each descriptor that the caller has named, before any is opened: one that is closed would be ours then.
+
+    Raises:
+        OSError: of fstat(2).
+    """
+    for given in (what.stdin, what.stdout, what.stderr):
+        if given is not None and given >= 0:
+            os.fstat(given)
 
 
 def _refuse_slow(given: int | None) -> None:
