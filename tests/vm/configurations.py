@@ -82,14 +82,14 @@ CONFIGURATIONS = (
     Configuration(
         "userns-none",
         "user.max_user_namespaces=0: user namespaces are ENOSPC",
-        selection.LANDLOCK,
+        selection.REFUSED,
         selection.CI_REFUSED,
         features=_WITHOUT_USERNS,
     ),
     Configuration(
         "userns-denied",
         "an AppArmor profile without userns: user namespaces are EACCES",
-        selection.REFUSED,
+        selection.LANDLOCK,
         features=_WITHOUT_USERNS,
         since=(6, 12),
     ),

@@ -6,14 +6,17 @@ is here takes less than 100 seconds there, and nothing in it depends on how fast
 # What depends on it after all, in files that are otherwise for guests: jail-init looks at /proc from time to time, and
 # what it is to see there is over, or has filled the guest, before it looks. As pytest's --deselect takes it.
 TIMED = (
+    "tests/kernel/test_cgroup.py::test_report_timeline_from_the_files",
     "tests/kernel/test_limits.py::test_allow_processor_time",
     "tests/kernel/test_limits.py::test_deny_memory[",
     "tests/kernel/test_limits.py::test_deny_processes[",
     "tests/kernel/test_limits.py::test_deny_processor_time[",
     "tests/kernel/test_limits_tiers.py::test_deny_processes[",
+    "tests/kernel/test_rlimit.py::test_report_processes",
     "tests/kernel/test_usage.py::test_report_memory_of_all",
     "tests/kernel/test_usage.py::test_report_processes",
     "tests/kernel/test_usage.py::test_report_timeline",
+    "tests/kernel/test_usage.py::test_report_wall_and_processor_time",
 )
 
 
@@ -36,7 +39,7 @@ ROOMS = (
 DELEGATED = ("tests/vm/test_delegation.py", *CGROUPS, *kernel("userns session rlimit tiers"))
 
 REFUSED = ("tests/vm/test_refused.py", *kernel("landlock files_refused"))
-# How they are refused makes no difference to what stands instead, so one way is enough for the rest.
+# How they are refused makes no difference to what stands instead, so one way, of Linux 6.12 on, is enough for the rest.
 LANDLOCK = (*REFUSED, *CGROUPS, *kernel("landlock_tier landlock_teardown files pty"))
 
 TOO_OLD = ("tests/vm/test_old_kernel.py",)
