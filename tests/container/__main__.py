@@ -6,8 +6,10 @@ case passed.
 """
 
 import argparse
+import fcntl
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +39,9 @@ def main():
     Run what was asked for.
     """
     asked = parse(sys.argv[1:])
-    (CACHE / "docker").mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and not without tidying up
     try:
-        with started(CACHE / "docker") as docker:
+        with locked(), started(CACHE / "docker") as docker:
             image = make_image(docker, TOP, asked.wheel)
             verdicts = [run_case(docker, image, CASES[name], asked) for name in asked.cases]
     except NoDaemon as exc:
@@ -50,6 +51,20 @@ def main():
     for verdict in verdicts:
         print(f"{verdict.case:16} {verdict.words}")
     return 0 if all(verdict.is_well for verdict in verdicts) else 1
+
+
+@contextmanager
+def locked():
+    """
+    Keep others out of the cache of this checkout.
+    """
+    (CACHE / "docker").mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NoDaemon(f"another run has {CACHE}: wait for it") from None
+        yield
 
 
 def parse(arguments):

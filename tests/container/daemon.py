@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["Docker", "NoDaemon", "started"]
@@ -169,7 +169,8 @@ class _Running:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         if self.process.poll() is None:
             for pid in children.read_text().split():
-                os.kill(int(pid), signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGTERM)
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -69,9 +69,8 @@ def _add(docker, parent, name, version, wanted, *, top=None):
     Commit a layer: what pip installs for the image's Python, which need not be this one, and parts of a checkout.
     """
     site = f"/usr/local/lib/python{version}/dist-packages"
-    container = docker.ask(
-        "create", "--network=none", parent, "python3", "-m", "compileall", "-q", site, f"{TREE}/tests"
-    )
+    compiled = [site, f"{TREE}/tests"] if top else [site]
+    container = docker.ask("create", "--network=none", parent, "python3", "-m", "compileall", "-q", *compiled)
     try:
         with tempfile.TemporaryDirectory(prefix="jail-site-") as work:
             subprocess.run(

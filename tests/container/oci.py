@@ -51,7 +51,8 @@ def render_config(case, spec, profile, *, root, process, mounts, machine, kernel
     config["mounts"] = [*_own_mounts(case, spec["mounts"]), *map(_bind, mounts.items())]
     linux = config["linux"]
     linux["cgroupsPath"] = f"/jail-test-{case.name}"
-    linux["namespaces"] = [*linux["namespaces"], {"type": "cgroup"}]  # Docker's own choice on cgroup v2
+    if {"type": "cgroup"} not in linux["namespaces"]:
+        linux["namespaces"].append({"type": "cgroup"})  # as Docker and runc have it on cgroup v2
     linux["resources"]["pids"] = {"limit": MOST_PROCESSES}
     linux["sysctl"] = {"net.ipv6.conf.all.disable_ipv6": "0"}
     if not case.masked:

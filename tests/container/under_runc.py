@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from container.cases import CASES
-from container.inside import TREE, follow, pytest_command, variables_of
+from container.inside import NO_TESTS, TREE, follow, pytest_command, variables_of
 from container.oci import render_config
+from container.selection import PROMISES
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -30,6 +31,12 @@ mkdir /sys/fs/cgroup/harness
 echo $$ >/sys/fs/cgroup/harness/cgroup.procs
 sed 's/[^ ]*/+&/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
 exec "$@"
+"""
+
+# A first process that takes in orphans, as a shell does while it waits: for tests that kill harnesses.
+INIT = """
+"$@"
+exit $?
 """
 
 
@@ -46,12 +53,32 @@ def main():
     profile = json.loads(asked.profile.read_text())
     said = {}
     for name in asked.cases.split() or CASES:
-        with overlaid_root() as root:
-            said[name] = run(CASES[name], profile, root, asked.python, asked.arguments)
+        said[name] = [
+            run(CASES[name], profile, asked.python, init, part) for init, part in parts(asked.arguments)
+        ]
     print()
-    for name, (_, closing) in said.items():
-        print(f"{name:16} {closing}")
-    return 0 if said and {0} == {status for status, _ in said.values()} else 1
+    for name, ended in said.items():
+        print(f"{name:16} {'; '.join(closing for _, closing in ended)}")
+    statuses = {status for ended in said.values() for status, _ in ended}
+    return 0 if 0 in statuses and statuses <= {0, NO_TESTS} else 1
+
+
+def parts(arguments):
+    """
+    The promises with the harness as first process, and the rest below an init. What is no path is for both.
+    """
+    options = [word for word in arguments if not word.startswith("tests/")]
+    for init, is_its in (([], is_promise), (["sh", "-c", INIT, "sh"], lambda path: not is_promise(path))):
+        paths = [word for word in arguments if word not in options and is_its(word)]
+        if paths:
+            yield init, [*options, *paths]
+
+
+def is_promise(path):
+    """
+    Whether a path is of the promises.
+    """
+    return path.startswith(PROMISES)
 
 
 @contextmanager
@@ -74,7 +101,7 @@ def overlaid_root():
             subprocess.run(["umount", work], check=True)
 
 
-def run(case, profile, root, python, arguments):
+def run(case, profile, python, init, arguments):
     """
     Run tests in one container: pytest's status, and its closing line.
     """
@@ -87,7 +114,7 @@ def run(case, profile, root, python, arguments):
         **({"JAIL_CGROUP": "/sys/fs/cgroup"} if case.divides_cgroup else {}),
     }
     leave = ["sh", "-euc", LEAVE, "sh"] if case.divides_cgroup else []
-    with tempfile.TemporaryDirectory(prefix="jail-bundle-") as bundle:
+    with overlaid_root() as root, tempfile.TemporaryDirectory(prefix="jail-bundle-") as bundle:
         subprocess.run(["runc", "spec"], cwd=bundle, check=True)
         file = Path(bundle) / "config.json"
         config = render_config(
@@ -96,7 +123,7 @@ def run(case, profile, root, python, arguments):
             profile,
             root=str(root),
             process={
-                "args": [*leave, *pytest_command(python, arguments)],
+                "args": [*leave, *init, *pytest_command(python, arguments)],
                 "cwd": TREE,
                 "env": [f"{variable}={value}" for variable, value in variables.items()],
             },
