@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from container.profile import get_newer_profile
+
 from .configurations import CONFIGURATIONS, Configuration
 from .guest import Guests, choose_accelerator
 from .image import get_image
@@ -101,7 +103,8 @@ def run_matrix(asked):
     image = get_image(TOP, CACHE)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="job-") as work:
         packed = Path(work) / "packed.tar"
-        pack(packed, TOP)
+        contained = any(run.configuration.name == "runc" for run in runs)
+        pack(packed, TOP, get_newer_profile(CACHE) if contained else None)
         accelerator = choose_accelerator(kernels[0], Path(work))
         guests = Guests(accelerator, image, seconds=asked.seconds, echo=len(runs) == 1)
         print(

@@ -102,6 +102,13 @@ CONFIGURATIONS = (
         since=(6, 12),
     ),
     Configuration(
+        "runc",
+        "containers under runc, as Docker has them on cgroup v2; and one whose cgroup is writable",
+        selection.CONTAINED,
+        features=(),  # each container has its own list
+        since=(6, 12),
+    ),
+    Configuration(
         "too-old",
         "below Linux 5.12, where jail refuses",
         selection.TOO_OLD,

@@ -24,6 +24,7 @@ PACKAGES = (
     "passwd",
     "procps",
     "python3",
+    "runc",
     "systemd-sysv",
 )
 ENVIRONMENT = "var/lib/jail-tests/venv"  # no place that a sandbox is not to see

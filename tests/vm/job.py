@@ -23,14 +23,21 @@ _LEFT_OUT = {
 }
 
 
-def pack(path, top):
+def pack(path, top, profile=None):
     """
     Write a tar of the checkout and the package as they are now: all guests are to have the same.
+
+    Args:
+        path: of the tar.
+        top: of the checkout.
+        profile: Docker's seccomp profile, where one of them has containers.
     """
     with tarfile.open(path, "w") as archive:
         archive.add(top, "tree", filter=_of_the_tree)
         for installed in package():
             archive.add(installed, f"site/{installed.name}", filter=_owned_by_root)
+        if profile is not None:
+            archive.add(profile, "seccomp.json", filter=_owned_by_root)
 
 
 def write_job(path, packed, *, settings, arguments):

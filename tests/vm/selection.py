@@ -42,6 +42,9 @@ REFUSED = ("tests/vm/test_refused.py", *kernel("landlock files_refused"))
 # How they are refused makes no difference to what stands instead, so one way, of Linux 6.12 on, is enough for the rest.
 LANDLOCK = (*REFUSED, *CGROUPS, *kernel("landlock_tier landlock_teardown files pty"))
 
+# What containers promise on cgroup v2, and that they keep it; the rest of them is for tests/container.
+CONTAINED = ("tests/container/guarantees.py", *kernel("cgroup*"))
+
 TOO_OLD = ("tests/vm/test_old_kernel.py",)
 
 # For CI, where a kernel has some three minutes.
