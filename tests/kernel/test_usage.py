@@ -6,6 +6,7 @@ Tolerances are stated with each figure.
 
 import pickle
 import re
+import subprocess
 import sys
 import threading
 import time
