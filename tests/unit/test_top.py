@@ -42,13 +42,18 @@ def reading(at_seconds=0.0, cpu_seconds=0.0, memory_bytes=1 << 20, commands=("sl
     )
 
 
-ROWS = [
-    Row(record("web"), reading(memory_bytes=200 << 20, commands=("python3 serve.py", "sleep 9")), 12.34),
-    Row(record("a-longer-name"), reading(commands=()), None),
-]
+@pytest.fixture
+def rows():
+    """
+    One that is busy, and one of which little is known; made when asked for, as their age is counted from then.
+    """
+    return [
+        Row(record("web"), reading(memory_bytes=200 << 20, commands=("python3 serve.py", "sleep 9")), 12.34),
+        Row(record("a-longer-name"), reading(commands=()), None),
+    ]
 
 
-def test_report_table():
+def test_report_table(rows):
     """
     Each sandbox has a line, numbers stand to the right, and what is not known or not there is a dash.
     """
@@ -56,7 +61,7 @@ def test_report_table():
         "NAME           HARNESS  AGE  CPU%   MEMORY  PROCS  STANDS ON   COMMAND",
         "web               1234   5m  12.3  200 MiB      3  namespaces  python3 serve.py, sleep 9",
         "a-longer-name     1234   5m     -    1 MiB      3  namespaces  -",
-    ] == render_table(ROWS)
+    ] == render_table(rows)
 
 
 def test_report_empty_table():
@@ -78,11 +83,11 @@ def test_report_empty_table():
         (0, ""),
     ],
 )
-def test_report_narrow_table(width, titles):
+def test_report_narrow_table(rows, width, titles):
     """
     On a narrow screen what matters less is left out, and what is still too long is cut.
     """
-    lines = render_table(ROWS, width)
+    lines = render_table(rows, width)
 
     assert titles == " ".join(lines[0].split())
     assert all(len(line) <= width for line in lines)
