@@ -1,5 +1,5 @@
 /*
- * watch.c - what programs have while they run, and that it is no more than they may.  proc(5)
+ * watch.c - that programs have no more than they may, while they run.  proc(5)
  *
  * Where a cgroup keeps a limit, the kernel does.  Elsewhere nobody but us sees
  * all that a program has started: so jail-init looks, every 5 to 80 ms, sooner
@@ -7,39 +7,14 @@
  * has most of what is too much is ended, with all that descends from it.
  */
 #include "core.h"
-#include "memory.h"
+#include "census.h"
 #include <linux/fcntl.h>
 
 #define PIDS_MAX (1 << 22) /* as family.c has it: work begins with its bytes, which stay zero */
 #define SOONEST_NS 5000000U
 #define LATEST_NS 80000000U
 #define TASKS_NS 20000000U /* who forks on both of two processors makes some 600 meanwhile */
-#define VFORK_PAGES 256	   /* that a child touches, between two readings of one memory */
 #define BYTES_PER_NS 4	   /* a program touches no more: 4 GB/s */
-#define TICK_NS 10000000U  /* of USER_HZ, which is 100 wherever we run */
-
-enum { STRANGER = -1, ORPHAN = -2, UNKNOWN = -3 };
-
-struct row {
-	struct proc_stat stat;
-	int slot;    /* its index, or one of the above */
-	int is_lent; /* its memory is a child's, too, until that has executed something */
-};
-
-/* One look at all processes. */
-struct look {
-	struct jail_state *state;
-	struct jail_slots *slots;
-	struct row *rows;
-	int count, max;
-	struct jail_inodes *inodes;
-	struct jail_seen orphans;
-	uint64_t own, mapped,
-		kept; /* bytes of all: alone, shared and mapped, in tmpfs and memfds */
-	uint32_t tasks, shepherds;
-	int exactly;
-	int has_ended_some;
-};
 
 /*
  * Opens what is looked at: before PIVOT both trees can be reached.  A /proc
@@ -76,182 +51,16 @@ int room_watch_start(struct jail_state *state, const struct jail_op *op)
 	return 0;
 }
 
-static int is_running(const struct jail_slot *slot)
-{
-	return slot->shepherd && !slot->file && slot->pid;
-}
-
-static int note(void *arg, int pid)
-{
-	struct look *look = arg;
-	struct row *row = &look->rows[look->count];
-
-	if (look->count < look->max && proc_stat(look->state->watch.proc, pid, &row->stat) == 0) {
-		row->slot = UNKNOWN;
-		look->count++;
-	}
-	return 0;
-}
-
-static int find(const struct look *look, int pid)
-{
-	int low = 0, high = look->count;
-
-	while (low < high) {
-		int middle = (low + high) / 2;
-
-		if (look->rows[middle].stat.pid < pid)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < look->count && look->rows[low].stat.pid == pid ? low : -1;
-}
-
-/* Whose program a child of ours is. */
-static int slot_of_child(const struct look *look, int pid)
-{
-	char text[STATUS_BYTES];
-
-	if (!look->state->watch.is_ours) {
-		proc_read(look->state->watch.proc, pid, "status", text, sizeof(text));
-		pid = proc_last_number(text, "NSpid:");
-	}
-	for (uint32_t i = 0; i < look->slots->used; i++)
-		if (look->slots->slot[i].shepherd == pid || look->slots->slot[i].pid == pid)
-			return (int)i;
-	return ORPHAN;
-}
-
-/* Whose a process is: that of the ancestor who is our child.  In a /proc of our own nobody is a stranger. */
-static int owner(const struct look *look, int i)
-{
-	int nobody = look->state->watch.self == 1 ? ORPHAN : STRANGER;
-
-	for (int steps = 0; steps < look->count && i >= 0; steps++) {
-		const struct row *row = &look->rows[i];
-
-		if (row->slot != UNKNOWN)
-			return row->slot;
-		if (row->stat.pid == look->state->watch.self)
-			return STRANGER;
-		if (row->stat.parent == look->state->watch.self)
-			return slot_of_child(look, row->stat.pid);
-		i = find(look, row->stat.parent);
-	}
-	return nobody;
-}
-
-static int is_shepherd(const struct look *look, const struct row *row)
-{
-	return row->slot >= 0 && row->stat.parent == look->state->watch.self &&
-	       look->slots->slot[row->slot].shepherd > 0;
-}
-
-/*
- * Whether a process has its parent's memory: a child of vfork(2), whose parent
- * waits in state D until it executes something.  Each parent lends to one, so
- * that nobody hides more than half of what he has by looking like it.
- */
-static int is_borrowed(struct look *look, const struct row *row)
-{
-	int i = find(look, row->stat.parent);
-	struct row *parent = i >= 0 ? &look->rows[i] : 0;
-	uint64_t more, less;
-
-	if (!parent || parent->stat.state != 'D' || parent->is_lent ||
-	    parent->stat.mapped != row->stat.mapped)
-		return 0;
-	more = parent->stat.resident;
-	less = row->stat.resident;
-	if (more < less) {
-		more = row->stat.resident;
-		less = parent->stat.resident;
-	}
-	if (more - less > VFORK_PAGES)
-		return 0;
-	parent->is_lent = 1;
-	return 1;
-}
-
-static void add(struct look *look, const struct row *row, int counts_memfds)
-{
-	struct jail_seen *seen = row->slot >= 0 ? &look->slots->slot[row->slot].now :
-						  &look->orphans;
-	int proc = look->state->watch.proc;
-	struct jail_memory memory;
-
-	seen->cpu_ns += row->stat.child_ticks * TICK_NS;
-	if (is_shepherd(look, row)) {
-		look->shepherds++;
-		return;
-	}
-	if (is_borrowed(look, row))
-		memory = (struct jail_memory){ 0 };
-	else
-		memory_of(proc, row->stat.pid, look->exactly, &memory);
-	if (counts_memfds)
-		look->kept += memory_of_memfds(proc, row->stat.pid, look->inodes);
-	seen->cpu_ns += row->stat.ticks * TICK_NS;
-	seen->memory += memory.own + memory.shared;
-	seen->tasks += row->stat.threads;
-	look->tasks += row->stat.threads;
-	look->own += memory.own;
-	look->mapped += memory.shared;
-}
-
-static uint64_t total(const struct look *look)
-{
-	return look->own + (look->mapped > look->kept ? look->mapped : look->kept);
-}
-
-static void clear(struct look *look)
-{
-	for (uint32_t i = 0; i < look->slots->used; i++)
-		look->slots->slot[i].now = (struct jail_seen){ 0 };
-	look->orphans = (struct jail_seen){ 0 };
-	look->own = look->mapped = look->kept = 0;
-	for (int i = 0; i < look->count; i++)
-		look->rows[i].is_lent = 0;
-	look->tasks = look->shepherds = 0;
-}
-
-static void add_all(struct look *look, int exactly)
-{
-	const struct jail_watch *watch = &look->state->watch;
-	uint32_t hits;
-	int is_bounded = watch->memory != 0;
-
-	clear(look);
-	look->exactly = exactly;
-	look->kept = memory_of_tmpfs(watch->disk, &hits);
-	for (uint32_t i = 0; i < look->slots->used; i++) {
-		struct jail_slot *slot = &look->slots->slot[i];
-
-		if (!is_running(slot))
-			continue;
-		is_bounded |= slot->memory_max != 0;
-		slot->hits |= hits;
-		if (slot->disk < look->kept)
-			slot->disk = look->kept;
-	}
-	if (is_bounded)
-		memory_forget(look->inodes);
-	for (int i = 0; i < look->count; i++)
-		if (look->rows[i].slot != STRANGER)
-			add(look, &look->rows[i], is_bounded);
-}
-
 static int is_much(const struct look *look)
 {
 	const struct jail_watch *watch = &look->state->watch;
 
-	if (watch->memory && total(look) > watch->memory)
+	if (watch->memory && census_memory(look) > watch->memory)
 		return 1;
 	for (uint32_t i = 0; i < look->slots->used; i++) {
 		const struct jail_slot *slot = &look->slots->slot[i];
 
-		if (is_running(slot) && slot->memory_max && slot->now.memory > slot->memory_max)
+		if (census_has(slot) && slot->memory_max && slot->now.memory > slot->memory_max)
 			return 1;
 	}
 	return 0;
@@ -266,7 +75,7 @@ static void remember(const struct look *look)
 		struct jail_slot *slot = &look->slots->slot[i];
 		uint64_t cpu_ns = slot->now.cpu_ns;
 
-		if (!is_running(slot))
+		if (!census_has(slot))
 			continue;
 		if (is_full)
 			slot->hits |= JAIL_HIT_TASKS;
@@ -283,12 +92,10 @@ static void remember(const struct look *look)
 
 static void look_around(struct look *look)
 {
-	proc_each(look->state->watch.proc, note, look);
-	for (int i = 0; i < look->count; i++)
-		look->rows[i].slot = owner(look, i);
-	add_all(look, 0);
+	census_begin(look);
+	census_count(look, 0);
 	if (is_much(look))
-		add_all(look, 1);
+		census_count(look, 1);
 	remember(look);
 }
 
@@ -306,7 +113,7 @@ static void end(struct look *look, struct jail_slot *slot, int why, char *work)
 static void end_orphans(struct look *look, int why)
 {
 	for (uint32_t i = 0; i < look->slots->used; i++)
-		if (is_running(&look->slots->slot[i]) && !look->slots->slot[i].end)
+		if (census_has(&look->slots->slot[i]) && !look->slots->slot[i].end)
 			look->slots->slot[i].end = why;
 	if (look->state->kill_is_contained)
 		sys(kill, -1, SIGKILL);
@@ -321,7 +128,7 @@ static void end_largest(struct look *look, int why, char *work)
 	for (uint32_t i = 0; i < look->slots->used; i++) {
 		struct jail_slot *slot = &look->slots->slot[i];
 
-		if (!is_running(slot) || slot->file)
+		if (!census_has(slot) || slot->file)
 			continue;
 		if (why == JAIL_END_TASKS ? slot->now.tasks > most.tasks :
 					    slot->now.memory >= most.memory) {
@@ -329,8 +136,8 @@ static void end_largest(struct look *look, int why, char *work)
 			most = slot->now;
 		}
 	}
-	if (largest && why == JAIL_END_MEMORY && largest->most.memory < total(look))
-		largest->most.memory = total(look); /* what it was ended for */
+	if (largest && why == JAIL_END_MEMORY && largest->most.memory < census_memory(look))
+		largest->most.memory = census_memory(look); /* what it was ended for */
 	if (largest)
 		end(look, largest, why, work);
 	else
@@ -344,7 +151,7 @@ static void judge(struct look *look, char *work)
 	for (uint32_t i = 0; i < look->slots->used; i++) {
 		struct jail_slot *slot = &look->slots->slot[i];
 
-		if (!is_running(slot))
+		if (!census_has(slot))
 			continue;
 		if (slot->memory_max && slot->now.memory > slot->memory_max)
 			end(look, slot, JAIL_END_MEMORY, work);
@@ -353,7 +160,7 @@ static void judge(struct look *look, char *work)
 		else if (slot->tasks_max && slot->now.tasks > slot->tasks_max)
 			end(look, slot, JAIL_END_TASKS, work);
 	}
-	if (watch->memory && total(look) > watch->memory)
+	if (watch->memory && census_memory(look) > watch->memory)
 		end_largest(look, JAIL_END_MEMORY, work);
 	if (watch->tasks && look->tasks > watch->tasks)
 		end_largest(look, JAIL_END_TASKS, work);
@@ -374,7 +181,7 @@ static void send_samples(struct jail_slots *slots, uint64_t now)
 			.wall_ns = now > slot->start_ns ? now - slot->start_ns : 0,
 		};
 
-		if (!is_running(slot) || !slot->sample_ns || slot->ended ||
+		if (!census_has(slot) || !slot->sample_ns || slot->ended ||
 		    slot->next_sample_ns > now)
 			continue;
 		slot->next_sample_ns += slot->sample_ns;
@@ -399,7 +206,7 @@ static uint32_t tasks_limit(const struct look *look)
 	for (uint32_t i = 0; i < look->slots->used; i++) {
 		const struct jail_slot *slot = &look->slots->slot[i];
 
-		if (is_running(slot) && slot->tasks_max && (!lowest || slot->tasks_max < lowest))
+		if (census_has(slot) && slot->tasks_max && (!lowest || slot->tasks_max < lowest))
 			lowest = slot->tasks_max;
 	}
 	return lowest;
@@ -449,13 +256,13 @@ static uint64_t interval(const struct look *look, uint64_t before)
 	const struct jail_watch *watch = &look->state->watch;
 	uint64_t ns = at_most(before * 2, LATEST_NS);
 
-	ns = at_most(ns, headroom_ns(watch->memory, total(look)));
+	ns = at_most(ns, headroom_ns(watch->memory, census_memory(look)));
 	if (watch->tasks)
 		ns = at_most(ns, TASKS_NS);
 	for (uint32_t i = 0; i < look->slots->used; i++) {
 		const struct jail_slot *slot = &look->slots->slot[i];
 
-		if (!is_running(slot))
+		if (!census_has(slot))
 			continue;
 		ns = at_most(ns, headroom_ns(slot->memory_max, slot->now.memory));
 		if (slot->tasks_max)
@@ -491,10 +298,7 @@ void watch_pass(struct jail_state *state, struct jail_slots *slots, char *work)
 
 	if (!watch_next(state, slots) || watch->next_ns > now)
 		return;
-	look.inodes = (struct jail_inodes *)(void *)(work + PIDS_MAX);
-	look.rows = (struct row *)(void *)(look.inodes + 1);
-	look.max =
-		(int)((JAIL_REQUEST_BYTES - PIDS_MAX - sizeof(*look.inodes)) / sizeof(struct row));
+	census_room(&look, work + PIDS_MAX, JAIL_REQUEST_BYTES - PIDS_MAX);
 	is_frozen = freeze(&look);
 	look_around(&look);
 	judge(&look, work);
