@@ -6,7 +6,7 @@
 #include <linux/time_types.h>
 
 #define VFORK_PAGES 256	  /* that a child touches, between two readings of one memory */
-#define MOMENT_NS 100000  /* enough for who was woken to run */
+#define MOMENT_NS 100000  /* for others to run */
 #define MOMENTS_MAX 10	  /* of one look */
 #define TICK_NS 10000000U /* of USER_HZ, which is 100 wherever we run */
 
@@ -101,8 +101,9 @@ static int looks_borrowed(const struct row *row, const struct row *parent)
  * that nobody hides more than half of what he has by looking like it.
  *
  * kcmp(2) would tell, and the programs' filter, which is ours too, refuses it.
- * What was read first may be from before the vfork(2), and the child may run
- * before its parent has begun to wait: an exact look gives both a moment.
+ * What was read first may be from before the vfork(2); and the child may run
+ * when its parent has yet to wait, or is woken while execve(2) has yet to take
+ * the memory from the child.  An exact look gives such a child some moments.
  */
 static int is_borrowed(struct look *look, struct row *row)
 {
@@ -121,7 +122,7 @@ static int is_borrowed(struct look *look, struct row *row)
 			return 0;
 		if (parent->stat.state == 'D')
 			return parent->is_lent = 1;
-		if (parent->stat.state != 'R' || !look->exactly || look->moments == MOMENTS_MAX)
+		if (row->stat.state != 'R' || !look->exactly || look->moments == MOMENTS_MAX)
 			return 0;
 		look->moments++;
 		sys(nanosleep, &moment, 0);
