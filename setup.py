@@ -17,10 +17,12 @@ CFLAGS = (
     "-fno-asynchronous-unwind-tables -nostdlib -static -no-pie -s -Wl,--build-id=none -Wl,-z,noexecstack"
 ).split()
 
+HARNESS = ("spawn.c", "traffic.c")
+
 
 class BuildInit(Command):
     """
-    Compile jail-init: every C file but spawn.c, which is the harness's side.
+    Compile jail-init: every C file but spawn.c and traffic.c, which are the harness's side.
     """
 
     description = "build jail-init"
@@ -53,7 +55,7 @@ class BuildInit(Command):
 
     @staticmethod
     def _c_files() -> list[str]:
-        return sorted(str(path) for path in Path("csrc").glob("*.c") if path.name != "spawn.c")
+        return sorted(str(path) for path in Path("csrc").glob("*.c") if path.name not in HARNESS)
 
     def get_source_files(self) -> list[str]:
         """

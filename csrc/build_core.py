@@ -1,7 +1,8 @@
 """
 Describes the extension `jail._core` to cffi. Read by setup.py.
 
-boundary.h is the one truth: cffi parses it, and the C compiler checks the same text against spawn.c.
+boundary.h and traffic.h are the one truth: cffi parses them, and the C compiler checks the same text against
+spawn.c and traffic.c.
 """
 
 from pathlib import Path
@@ -15,11 +16,12 @@ FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"]
 here = Path(__file__).parent
 
 ffi = cffi.FFI()
-ffi.cdef((here / "boundary.h").read_text())
+for header in ("boundary.h", "traffic.h"):
+    ffi.cdef((here / header).read_text())
 ffi.set_source(
     "jail._core",
-    '#include <stdint.h>\n#include "boundary.h"\n',
-    sources=["csrc/spawn.c"],
+    '#include <stdint.h>\n#include "boundary.h"\n#include "traffic.h"\n',
+    sources=["csrc/spawn.c", "csrc/traffic.c"],
     include_dirs=["csrc"],
     depends=sorted(f"csrc/{header.name}" for header in here.glob("*.h")),
     extra_compile_args=FLAGS,

@@ -1,0 +1,223 @@
+/*
+ * traffic.c - moves bytes between pairs of sockets.  epoll(7), tcp(7)
+ *
+ * The harness's side, in a thread of its own that holds no lock of the
+ * interpreter: a harness that computes, or collects garbage, stalls nobody's
+ * download.  What is paired with what is decided in Python, before.
+ *
+ * No byte is held here.  What has come is looked at (MSG_PEEK), sent, and as
+ * much of it as was taken is dropped from where it came (MSG_TRUNC): the rest
+ * stays in the sender's own window, so back-pressure is the kernel's, and a
+ * pair costs two descriptors and no memory.  An end of file is passed on as
+ * one, an error as a reset.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+#include "traffic.h"
+
+#define EVENTS_MAX 256
+#define ROUNDS 16 /* of a buffer each, before others have their turn */
+#define BOTH 3U
+#define ORDERS UINT64_MAX /* among events: not of a pair */
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* Its number is free again.  The pipe has room for every pair there can be. */
+static int report(const struct jail_traffic *traffic, uint32_t number)
+{
+	return write(traffic->reports_fd, &number, sizeof(number)) < 0 ? -errno : 0;
+}
+
+/* Closes a pair's descriptors and says that it has ended: or, while the queue leads through it, leaves it to that. */
+static int finish(struct jail_traffic *traffic, uint32_t number, int err)
+{
+	struct jail_pair *pair = &traffic->pairs[number];
+	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+
+	pair->err = err;
+	for (int side = 0; side < 2; side++) {
+		if (err)
+			setsockopt(pair->fds[side], SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		/* close(2) does not do it while a forked copy of the harness holds the same open file */
+		epoll_ctl(traffic->epoll_fd, EPOLL_CTL_DEL, pair->fds[side], NULL);
+		close(pair->fds[side]);
+		pair->fds[side] = -1;
+	}
+	return pair->is_queued ? 0 : report(traffic, number);
+}
+
+static int is_over_account(const struct jail_account *account)
+{
+	return account->most && account->moved[0] + account->moved[1] > account->most;
+}
+
+/* As much as goes, in one direction.  0: no more for now; 1: there is more; or -errno. */
+static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direction)
+{
+	struct jail_account *account = &traffic->accounts[pair->account];
+	int from = pair->fds[direction], to = pair->fds[!direction];
+
+	for (int round = 0; round < ROUNDS; round++) {
+		ssize_t n =
+			recv(from, traffic->buffer, traffic->buffer_len, MSG_PEEK | MSG_DONTWAIT);
+
+		if (n == 0) {
+			pair->ended |= 1U << direction;
+			return shutdown(to, SHUT_WR) < 0 && errno != ENOTCONN ? -errno : 0;
+		}
+		if (n > 0)
+			n = send(to, traffic->buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		if (recv(from, NULL, (size_t)n, MSG_TRUNC | MSG_DONTWAIT) != n)
+			return -EPROTO;
+		pair->moved[direction] += (uint64_t)n;
+		account->moved[direction] += (uint64_t)n;
+		if (is_over_account(account))
+			return -EDQUOT;
+	}
+	return 1;
+}
+
+static void queue(struct jail_traffic *traffic, uint32_t number)
+{
+	struct jail_pair *pair = &traffic->pairs[number];
+
+	if (pair->is_queued)
+		return;
+	pair->is_queued = 1;
+	pair->next = JAIL_NO_PAIR;
+	if (traffic->first == JAIL_NO_PAIR)
+		traffic->first = number;
+	else
+		traffic->pairs[traffic->last].next = number;
+	traffic->last = number;
+}
+
+/* Both directions, as far as they go. */
+static int serve(struct jail_traffic *traffic, uint32_t number)
+{
+	struct jail_pair *pair = &traffic->pairs[number];
+	uint64_t before = pair->moved[0] + pair->moved[1];
+	int r = 0;
+
+	if (pair->fds[0] < 0)
+		return 0; /* it ended among the events before this one */
+	for (int direction = 0; direction < 2 && r >= 0; direction++) {
+		int more = pair->ended >> direction & 1 || (!direction && pair->is_held) ?
+				   0 :
+				   move(traffic, pair, direction);
+
+		r = more < 0 ? more : r | more;
+	}
+	if (pair->moved[0] + pair->moved[1] != before)
+		pair->at_ns = now_ns();
+	if (r < 0 || pair->ended == BOTH)
+		return finish(traffic, number, r < 0 ? -r : 0);
+	if (r > 0)
+		queue(traffic, number);
+	return 0;
+}
+
+static int serve_queue(struct jail_traffic *traffic)
+{
+	uint32_t number = traffic->first;
+	int r = 0;
+
+	traffic->first = JAIL_NO_PAIR;
+	while (number != JAIL_NO_PAIR && r >= 0) {
+		uint32_t next = traffic->pairs[number].next;
+
+		traffic->pairs[number].is_queued = 0;
+		if (traffic->pairs[number].fds[0] < 0)
+			r = report(traffic, number);
+		else
+			r = serve(traffic, number);
+		number = next;
+	}
+	return r;
+}
+
+static int add(struct jail_traffic *traffic, uint32_t number)
+{
+	struct jail_pair *pair = &traffic->pairs[number];
+
+	pair->at_ns = now_ns();
+	for (int side = 0; side < 2; side++) {
+		struct epoll_event event = {
+			.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+			.data.u64 = number,
+		};
+
+		if (epoll_ctl(traffic->epoll_fd, EPOLL_CTL_ADD, pair->fds[side], &event) < 0)
+			return finish(traffic, number, errno);
+	}
+	return 0; /* a first event comes for what has already come */
+}
+
+/* 1: to stop; 0; or -errno. */
+static int obey(struct jail_traffic *traffic)
+{
+	struct jail_order orders[64];
+	ssize_t n = read(traffic->orders_fd, orders, sizeof(orders));
+	int r = 0;
+
+	if (n <= 0)
+		return n == 0 || errno == EAGAIN || errno == EINTR ? n == 0 : -errno;
+	for (size_t i = 0; i < (size_t)n / sizeof(*orders) && r >= 0; i++) {
+		struct jail_pair *pair = &traffic->pairs[orders[i].pair];
+
+		if (orders[i].kind == JAIL_ORDER_STOP)
+			return 1;
+		if (orders[i].kind == JAIL_ORDER_ADD) {
+			r = add(traffic, orders[i].pair);
+		} else if (orders[i].kind == JAIL_ORDER_CUT && pair->fds[0] >= 0) {
+			r = finish(traffic, orders[i].pair, ECANCELED);
+		} else if (orders[i].kind == JAIL_ORDER_OPEN && pair->fds[0] >= 0) {
+			pair->is_held = 0;
+			r = serve(traffic, orders[i].pair);
+		}
+	}
+	return r;
+}
+
+/* Until it is told to stop.  0, or -errno of what should not happen. */
+int jail_traffic_run(struct jail_traffic *traffic)
+{
+	struct epoll_event events[EVENTS_MAX];
+	struct epoll_event orders = { .events = EPOLLIN, .data.u64 = ORDERS };
+	sigset_t all;
+	int r = 0;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	traffic->first = traffic->last = JAIL_NO_PAIR;
+	if (epoll_ctl(traffic->epoll_fd, EPOLL_CTL_ADD, traffic->orders_fd, &orders) < 0)
+		return -errno;
+	while (r == 0) {
+		int wait = traffic->first == JAIL_NO_PAIR ? -1 : 0;
+		int n = epoll_wait(traffic->epoll_fd, events, EVENTS_MAX, wait);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		for (int i = 0; i < n && r == 0; i++)
+			r = events[i].data.u64 == ORDERS ?
+				    obey(traffic) :
+				    serve(traffic, (uint32_t)events[i].data.u64);
+		if (r == 0)
+			r = serve_queue(traffic);
+	}
+	return r < 0 ? r : 0;
+}

@@ -1,0 +1,241 @@
+"""
+Two sockets become one stream: the face of the mover in ``csrc/traffic.c``, one for the whole harness.
+
+Python decides who is paired; the bytes pass in a thread that never waits for the interpreter. Both threads exist
+while some sandbox has an allowlist.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import _core
+from .errors import JailError
+from .fork import forget_in_child
+from .loop import READ
+from .reactor import Reactor
+
+__all__ = ["PAIRS_MAX", "Account", "Traffic", "enter", "leave"]
+
+PAIRS_MAX = 8192  # of a harness; a report of each, 4 bytes, fits into a pipe at once (pipe(7))
+_ACCOUNTS_MAX = 4096
+_BUFFER_BYTES = 1 << 17
+
+_ADD, _OPEN, _CUT, _STOP = 1, 2, 3, 4  # enum jail_order_kind
+_ORDER = struct.Struct("=II")
+_REPORT = struct.Struct("=I")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """
+    What the pairs of one sandbox have moved.
+    """
+
+    number: int
+    traffic: Traffic
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """
+        Bytes from its programs, and to them.
+        """
+        return self.traffic.moved(self.number)
+
+
+class Traffic:
+    """
+    The mover, and the thread that serves what becomes of it.
+
+    Attributes:
+        reactor: that thread. All but the making and `end` of this is called in there.
+    """
+
+    def __init__(self) -> None:
+        ffi = _core.ffi
+        self._pairs = ffi.new("struct jail_pair[]", PAIRS_MAX)  # zeroed pages: it costs what is used
+        self._accounts = ffi.new("struct jail_account[]", _ACCOUNTS_MAX)
+        self._buffer = ffi.new("char[]", _BUFFER_BYTES)
+        self._epoll = select.epoll()
+        self._orders_in, self._orders = os.pipe()
+        self._reports, self._reports_out = os.pipe()
+        self._on_end: dict[int, Callable[[], object]] = {}
+        self._free_pairs = list(range(PAIRS_MAX))[::-1]
+        self._free_accounts = list(range(_ACCOUNTS_MAX))[::-1]
+        self.reactor = Reactor("jail-network")
+        self._thread = threading.Thread(target=self._run, name="jail-traffic", daemon=True)
+        self._thread.start()
+        self.reactor.call(lambda: self.reactor.watch(self._reports, READ, self._collect))
+        forget_in_child(self)
+
+    def _run(self) -> None:
+        traffic = _core.ffi.new(
+            "struct jail_traffic *",
+            {
+                "epoll_fd": self._epoll.fileno(),
+                "orders_fd": self._orders_in,
+                "reports_fd": self._reports_out,
+                "buffer_len": _BUFFER_BYTES,
+                "pairs": self._pairs,
+                "accounts": self._accounts,
+                "buffer": self._buffer,
+            },
+        )
+        error = _core.lib.jail_traffic_run(traffic)
+        if error < 0:
+            raise JailError(f"the mover of bytes has ended: {os.strerror(-error)}")
+
+    def open_account(self, most: int) -> Account:
+        """
+        A place to count the bytes of a sandbox; 0 for no limit.
+
+        Raises:
+            JailError: there are too many sandboxes.
+        """
+        if not self._free_accounts:
+            raise JailError(f"more than {_ACCOUNTS_MAX} sandboxes with an allowlist at once")
+        number = self._free_accounts.pop()
+        account = self._accounts[number]
+        account.moved[0] = account.moved[1] = 0
+        account.most = most
+        return Account(number, self)
+
+    def close_account(self, account: Account) -> None:
+        """
+        Its pairs have ended, and its place is free.
+        """
+        self._free_accounts.append(account.number)
+
+    def moved(self, number: int) -> tuple[int, int]:
+        """
+        What an account has.
+        """
+        account = self._accounts[number]
+        return int(account.moved[0]), int(account.moved[1])
+
+    def add(
+        self,
+        program: socket.socket,
+        other: socket.socket,
+        account: Account,
+        on_end: Callable[[], object],
+        *,
+        is_held: bool = False,
+    ) -> int | None:
+        """
+        Pair two sockets, which are the mover's from now on.
+
+        Args:
+            program: that of the program.
+            other: the one outside.
+            account: where its bytes are counted.
+            on_end: called when it is over.
+            is_held: read nothing from the program's until `release`.
+
+        Returns:
+            A number for the pair; None where there are too many of them.
+        """
+        if not self._free_pairs:
+            return None
+        number = self._free_pairs.pop()
+        pair = self._pairs[number]
+        pair.fds = [program.detach(), other.detach()]
+        pair.account, pair.is_held, pair.ended, pair.err = account.number, is_held, 0, 0
+        pair.moved[0] = pair.moved[1] = 0
+        self._on_end[number] = on_end
+        self._order(_ADD, number)
+        return number
+
+    def release(self, number: int) -> None:
+        """
+        What a pair holds may be read. Harmless when it has ended.
+        """
+        self._order(_OPEN, number)
+
+    def cut(self, number: int) -> None:
+        """
+        End a pair at once. Harmless when it has ended.
+        """
+        self._order(_CUT, number)
+
+    def moved_at(self, number: int) -> float:
+        """
+        When a pair has moved bytes last, as ``time.monotonic`` has it; 0 before it was begun.
+        """
+        return float(self._pairs[number].at_ns) / 1e9
+
+    def _order(self, kind: int, number: int) -> None:
+        os.write(
+            self._orders, _ORDER.pack(kind, number)
+        )  # waits at most for the mover, which waits for nobody
+
+    def _collect(self) -> None:
+        reports = os.read(self._reports, 1024 * _REPORT.size)
+        for (number,) in _REPORT.iter_unpack(reports):
+            on_end = self._on_end.pop(number)
+            self._free_pairs.append(number)
+            on_end()
+
+    def end(self) -> None:
+        """
+        End all pairs and both threads. From any thread.
+        """
+        self._order(_STOP, 0)
+        self._thread.join()
+        self.reactor.stop()
+        self.forget()
+
+    def forget(self) -> None:
+        """
+        Drop all descriptors: at its end, or in a forked copy of the harness, which has no such threads.
+        """
+        global _traffic, _users
+        self.reactor.forget()
+        for fd in (self._orders, self._orders_in, self._reports, self._reports_out):
+            if fd >= 0:
+                os.close(fd)
+        self._orders = self._orders_in = self._reports = self._reports_out = -1
+        self._epoll.close()
+        for number in self._on_end:
+            for fd in self._pairs[number].fds:
+                with contextlib.suppress(OSError):  # it has ended, and nobody was left to hear of it
+                    os.close(fd)
+        self._on_end.clear()
+        if _traffic is self:
+            _traffic, _users = None, 0
+
+
+_lock = threading.Lock()
+_traffic: Traffic | None = None
+_users = 0
+
+
+def enter() -> Traffic:
+    """
+    The harness's own, for a sandbox that begins.
+    """
+    global _traffic, _users  # noqa: PLW0603 - one for the harness
+    with _lock:
+        if _traffic is None:
+            _traffic = Traffic()
+        _users += 1
+        return _traffic
+
+
+def leave(traffic: Traffic) -> None:
+    """
+    A sandbox ends, whose pairs have ended. The last one takes the threads along.
+    """
+    global _users  # noqa: PLW0603 - one for the harness
+    with _lock:
+        if traffic is _traffic:
+            _users -= 1
+            if _users == 0:
+                traffic.end()
