@@ -33,6 +33,7 @@ struct jail_state {
 	int scratch;	       /* the sandbox's own tmpfs */
 	int root;	       /* the tree that will become / */
 	int ruleset;	       /* Landlock's, until it is enforced */
+	int sockets;	       /* where the harness awaits what LISTEN ops make, or -1 */
 	uint32_t serial;       /* names on scratch */
 	int kill_is_contained; /* kill(-1) reaches this sandbox and nothing else */
 	uint64_t wall_ns;      /* how long the sandbox may last, and be idle; 0: for ever */
@@ -162,6 +163,8 @@ int room_scratch_writable(struct jail_state *state, const struct jail_op *op);
 int room_scratch_file(struct jail_state *state, const struct jail_op *op);
 int room_scratch_hide(struct jail_state *state, const struct jail_op *op);
 int room_net_loopback(struct jail_state *state, const struct jail_op *op);
+int room_net_local_route(struct jail_state *state, const struct jail_op *op);
+int room_net_listen(struct jail_state *state, const struct jail_op *op);
 int room_uts_hostname(struct jail_state *state, const struct jail_op *op);
 int room_keyring_session(struct jail_state *state, const struct jail_op *op);
 int room_rlimit_set(struct jail_state *state, const struct jail_op *op);

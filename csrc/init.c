@@ -269,7 +269,11 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 	return r < 0 ? r : EXIT_DONE;
 }
 
-/* The plan's one descriptor is a pidfd of the harness: the socket may outlive it in a forked child. */
+/*
+ * With the plan comes a pidfd of the harness, since the control socket may
+ * outlive it in a forked child; and, for a plan that makes sockets for the
+ * harness, where to send them.
+ */
 static int live(struct jail_state *state)
 {
 	struct jail_request plan = { .bytes = map_request() };
@@ -281,10 +285,12 @@ static int live(struct jail_state *state)
 		return EXIT_KERNEL;
 	while (r == CONTROL_MORE)
 		r = control_receive(&plan);
-	if (r <= 0 || plan.kind != JAIL_REQUEST_PLAN || plan.n_fds != 1)
+	if (r <= 0 || plan.kind != JAIL_REQUEST_PLAN || plan.n_fds < 1 || plan.n_fds > 2)
 		return EXIT_PROTOCOL;
+	state->sockets = plan.n_fds == 2 ? plan.fds[1] : -1;
 	if (set_up(state, &plan, &ops) < 0)
 		return EXIT_SETUP;
+	close_fdp(&state->sockets);
 	r = serve(state, &ops, &request, plan.fds[0]);
 	return r < 0 ? EXIT_PROTOCOL : r;
 }
@@ -295,6 +301,7 @@ __attribute__((used, noreturn)) void init_main(void)
 		.scratch = -1,
 		.root = -1,
 		.ruleset = -1,
+		.sockets = -1,
 		.kill_is_contained = sys(getpid) == 1,
 		.watch = { .proc = -1, .disk = -1, .loadavg = -1 },
 	};

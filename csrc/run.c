@@ -33,6 +33,8 @@ static int (*const rooms[JAIL_OP_MAX_])(struct jail_state *, const struct jail_o
 	[JAIL_OP_PROCESSORS] = room_cpu_processors,
 	[JAIL_OP_WATCH] = room_watch_start,
 	[JAIL_OP_LIFETIME] = room_deadline_lifetime,
+	[JAIL_OP_LOCAL_ROUTE] = room_net_local_route,
+	[JAIL_OP_LISTEN] = room_net_listen,
 };
 
 int run_ops(struct jail_state *state, const struct jail_op *ops, uint32_t count,
