@@ -18,12 +18,13 @@ C = {path.name: path.read_text() for path in sorted((ROOT / "csrc").glob("*.[ch]
 
 # The stops of the flow, first to last. A module imports from its own stop and from those before it.
 STOPS = {
-    "words": "errors units guarantee ops host view inert",
-    "policy": "fields document policy profile",
-    "plan": "environment layout confine limits tier promises plan resolve seccomp tighten",
+    "words": "errors units guarantee ops host view inert address denial",
+    "policy": "network fields document policy profile",
+    "plan": "environment layout netns confine limits tier promises plan resolve seccomp tighten",
     "spawn": "wire fault fork liveness delegation systemd scratch spawn probe",
     "result": "outcome usage timeline result",
-    "process": "capture cgroup command execution streams loop exchange session program process",
+    "process": "capture cgroup command execution streams loop reactor traffic greeting resolver nameserver dial gateway exchange session "
+    "program process",
     "sandbox": "registry remote files sandbox",
     "aio": "onloop aio",
     "top": "relay terminal explain doctor stylesheet chart report destination live meter top cli __init__ __main__",
@@ -33,11 +34,11 @@ FLOW = ["policy", "plan", "spawn", "process", "sandbox"]
 
 # All that a pure module may import from outside: none of these can touch the machine.
 HARMLESS = {
-    "__future__", "collections", "dataclasses", "difflib", "enum", "errno", "functools", "itertools", "json",
-    "math", "re", "string", "struct", "tomllib", "typing",
+    "__future__", "collections", "dataclasses", "difflib", "enum", "errno", "functools", "idna", "ipaddress",
+    "itertools", "json", "math", "re", "string", "struct", "tomllib", "typing",
 }  # fmt: skip
 MACHINE_CALLS = {"open", "input", "print", "exec", "eval", "compile", "__import__", "breakpoint"}
-CORE_USERS = {"spawn", "probe"}
+CORE_USERS = {"spawn", "probe", "traffic"}
 
 FORKS = {"fork", "forkpty", "fork_exec", "posix_spawn", "posix_spawnp", "popen", "system", "startfile"}
 FORKERS = {"_posixsubprocess", "concurrent", "multiprocessing", "pty"}
@@ -207,9 +208,9 @@ def test_policy_and_plan_touch_nothing(module):
     assert set() == impurities(PYTHON[module])
 
 
-def test_the_core_has_two_callers():
+def test_the_core_has_three_callers():
     """
-    Only spawn starts a process with the C core, and probe asks it about the kernel.
+    Only spawn starts a process with the C core; probe asks it about the kernel, and traffic has it move bytes.
     """
     assert CORE_USERS == {module for module, source in PYTHON.items() if core(source)}
 
@@ -230,7 +231,7 @@ def test_c_prints_nothing(file):
     assert set() == c_output(C[file])
 
 
-@pytest.mark.parametrize("file", sorted(set(C) - {"spawn.c"}))
+@pytest.mark.parametrize("file", sorted(set(C) - {"spawn.c", "traffic.c"}))
 def test_jail_init_has_no_c_library(file):
     """
     Only the harness's side includes the C library's headers; jail-init has the kernel's and the compiler's.

@@ -143,7 +143,13 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("deny", "PATH", True, "hide it, although something above it is shown"),
     ("workspace", "DIR", False, "show this directory and start in it"),
     ("workspace-access", "read|write", False, "what may be done in the workspace"),
-    ("network", "none|host", False, "no network, or the host's"),
+    (
+        "network",
+        "none|host|RULE",
+        True,
+        "no network, the host's, or what may be reached: pypi.org, *.github.com:443",
+    ),
+    ("deny-network", "RULE", True, "what may not be reached, although a rule of --network covers it"),
     ("env", "NAME=VALUE", True, "set a variable"),
     ("pass-env", "NAME", True, "pass a variable on"),
     ("memory", "SIZE", False, "memory of all that runs inside, such as 512M"),
@@ -200,6 +206,8 @@ def _policy(args: argparse.Namespace) -> Policy:
     for name in _COUNTS:
         if name in fields:
             fields[name] = _count(name, fields[name])
+    if fields.get("network") in (["none"], ["host"]):
+        fields["network"] = fields["network"][0]
     if "env" in fields:
         fields["env"] = dict(parse_variable(text) for text in fields["env"])
     return base.extend(**fields)

@@ -14,6 +14,7 @@ from typing import Any
 
 from .capture import Channel
 from .command import DEVNULL, Exec
+from .denial import Denial
 from .errors import JailError
 from .outcome import (
     CpuTimeExceeded,
@@ -50,6 +51,7 @@ class Execution:
         figures: what its cgroup says it cost, where it has one.
         oom_kills: how many of its processes the kernel has killed for the lack of memory, in that.
         refused_forks: how often there were too many processes, in that.
+        denials: what its sandbox was refused meanwhile.
         setup: seconds of each phase of building the sandbox, for the run that had it built.
         is_silent: there is no more output to come.
     """
@@ -65,6 +67,7 @@ class Execution:
         self.refused_forks = 0
         self.setup: Mapping[str, float] = _NO_PHASES
         self.is_silent = False
+        self.denials: tuple[Denial, ...] = ()
         self._usage: Usage | None = None
         self._exited: Said | None = None
         self._is_claimed = False
@@ -229,7 +232,17 @@ class Execution:
             raise JailError(f"{self.name} {state}: there is no result")
         stdout, stderr = self.output()
         args = tuple(os.fsdecode(arg) for arg in self.what.args)
-        return Result(args, outcome, stdout, stderr, usage, self.what.guarantees, self.events, self.timeline)
+        return Result(
+            args,
+            outcome,
+            stdout,
+            stderr,
+            usage,
+            self.what.guarantees,
+            self.events,
+            self.timeline,
+            self.denials,
+        )
 
 
 def _timed_out(what: Exec, end: int) -> TimedOut | None:

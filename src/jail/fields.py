@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import PolicyError
 from .guarantee import GUARANTEES
+from .network import parse_denial
 from .units import parse_bytes, parse_cpus, parse_seconds, render_value
 
 __all__ = [
@@ -226,12 +227,13 @@ def _or_none(parse: Callable[[object], Any]) -> Callable[[object], Any]:
 
 
 def _network(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        if value:
-            msg = 'lists of allowed hosts are not in this version: write "none", "host" or an empty list'
-            raise PolicyError(msg)
-        return "none"
-    return _one_of("none", "host")(value)
+    """
+    The word of a network that is no list; `policy` reads those.
+    """
+    try:
+        return _one_of("none", "host")(value)
+    except PolicyError as exc:
+        raise PolicyError(f'{exc} What may be reached is a list: ["pypi.org"]') from None
 
 
 def _policy_path(value: object) -> PolicyPath:
@@ -295,6 +297,7 @@ ITEMS: Mapping[str, Callable[[object], Any]] = {
     "read": _policy_path,
     "write": _policy_path,
     "deny": _policy_path,
+    "deny_network": parse_denial,
     "pass_env": parse_env_name,
     "allow_syscalls": _syscall,
     "deny_syscalls": _syscall,

@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-__all__ = ["AMBIENT", "NAMESPACES", "Clone", "MountAttribute", "Op", "OpKind", "ProcPlace", "render_op"]
+__all__ = [
+    "AMBIENT",
+    "AMBIENT_TO_LISTEN",
+    "NAMESPACES",
+    "Clone",
+    "MountAttribute",
+    "Op",
+    "OpKind",
+    "ProcPlace",
+    "render_op",
+]
 
 
 class OpKind(IntEnum):
@@ -46,6 +56,8 @@ class OpKind(IntEnum):
     PROCESSORS = 26
     WATCH = 27
     LIFETIME = 28
+    LOCAL_ROUTE = 29
+    LISTEN = 30
 
 
 class ProcPlace(IntEnum):
@@ -75,6 +87,7 @@ NAMESPACES = Clone.USER | Clone.MNT | Clone.PID | Clone.NET | Clone.UTS | Clone.
 
 # capabilities(7): CAP_SETPCAP to empty the bounding set, CAP_NET_ADMIN for lo, CAP_SYS_ADMIN for mounts and names.
 AMBIENT = 1 << 8 | 1 << 12 | 1 << 21
+AMBIENT_TO_LISTEN = AMBIENT | 1 << 10  # CAP_NET_BIND_SERVICE: ports below 1024
 
 
 class MountAttribute(IntFlag):
@@ -137,7 +150,15 @@ _MEANING: dict[OpKind, str] = {
     OpKind.PROCESSORS: "run on {a[0]} processors, from the one that jail-init is on",
     OpKind.WATCH: "watch by {path}: memory {a[0]}, processes {a[1]}, noticed at {a[2]} (0: only looked at)",
     OpKind.LIFETIME: "end after {a[0]} ns, and after {a[1]} ns with nothing running (0: never)",
+    OpKind.LOCAL_ROUTE: "network namespace: every {family} address is the sandbox's own",
+    OpKind.LISTEN: "listen for {family} {type} on port {a[2]}, and hand the socket to the harness",
 }
+
+# socket(2); the numbers are the same on x86_64 and aarch64.
+AF_INET, AF_INET6 = 2, 10
+SOCK_STREAM, SOCK_DGRAM = 1, 2
+_FAMILIES = {AF_INET: "IPv4", AF_INET6: "IPv6"}
+_TYPES = {SOCK_STREAM: "TCP", SOCK_DGRAM: "UDP"}
 
 # setrlimit(2); the numbers are the same on x86_64 and aarch64.
 _RLIMITS = {0: "CPU", 1: "FSIZE", 2: "DATA", 4: "CORE", 6: "NPROC", 7: "NOFILE", 9: "AS"}
@@ -159,4 +180,6 @@ def render_op(op: Op) -> str:
         size=len(op.data),
         attributes="".join(f", {flag}" for flag in flags),
         limit=_RLIMITS.get(args[0], str(args[0])),
+        family=_FAMILIES.get(args[0], ""),
+        type=_TYPES.get(args[1], ""),
     )

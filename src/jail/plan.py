@@ -16,7 +16,8 @@ from .guarantee import Guarantee
 from .host import Host
 from .layout import inside_ids, tmpfs_size, tree_ops
 from .limits import Bounds, Keeper, Keepers, bounds_of, choose_keepers, limit_ops, rlimit_ops, watch_op
-from .ops import AMBIENT, NAMESPACES, Clone, Op, OpKind
+from .netns import name_files, network_ops
+from .ops import AMBIENT, AMBIENT_TO_LISTEN, NAMESPACES, Clone, Op, OpKind
 from .policy import Policy
 from .promises import decide
 from .tier import LANDLOCK_SCOPES, LANDLOCK_USABLE, Tier, choose_tier
@@ -103,7 +104,8 @@ def compile_plan(policy: Policy, host: Host, view: View, seccomp_filter: bytes) 
         setup, each_exec = _on_landlock(policy, host, view, load, keepers)
         return Plan(tier, 0, 0, setup, each_exec, last, guarantees, keepers, bounds_of(policy))
     setup, each_exec = _on_namespaces(policy, host, view, tier, load, keepers)
-    ambient = AMBIENT if tier is Tier.NAMESPACES else 0
+    listens = isinstance(policy.network, tuple)
+    ambient = (AMBIENT_TO_LISTEN if listens else AMBIENT) if tier is Tier.NAMESPACES else 0
     bounds = bounds_of(policy, tmpfs_size(policy))
     return Plan(
         tier, _clone_flags(policy, host, tier), ambient, setup, each_exec, last, guarantees, keepers, bounds
@@ -153,10 +155,10 @@ def _on_namespaces(
         ops.append(Op(OpKind.USERNS_MAP, args=(uid, host.uid, gid, host.gid)))
     if host.has("keyring"):
         ops.append(Op(OpKind.KEYRING))  # before seccomp takes keyctl(2)
-    ops += tree_ops(policy, host, view, watch_op(policy, host, keepers, tree=True))
+    before_pivot = (*name_files(policy, view), watch_op(policy, host, keepers, tree=True))
+    ops += tree_ops(policy, host, view, *before_pivot)
     ops += limit_ops(policy, keepers)
-    if policy.network == "none":
-        ops.append(Op(OpKind.LOOPBACK))
+    ops += network_ops(policy)
     ops.append(Op(OpKind.HOSTNAME, data=policy.hostname.encode()))
     ops.append(Op(OpKind.NO_NEW_PRIVS))  # landlock_restrict_self(2) and seccomp(2) ask for it
     if host.landlock_abi >= LANDLOCK_USABLE:

@@ -30,6 +30,7 @@ from .fields import (
     parse_env_value,
     parse_list,
 )
+from .network import Rule, parse_rule, ports_of
 from .units import render_bytes, render_seconds, render_value
 
 __all__ = ["Policy", "PolicyFields", "PolicyPath", "parse_fields"]
@@ -58,7 +59,8 @@ class PolicyFields(TypedDict, total=False):
     interpreter: bool
     workspace: str | SupportsFspath | None
     workspace_access: Literal["read", "write"]
-    network: Literal["none", "host"] | Sequence[str]
+    network: Literal["none", "host"] | Sequence[str | Rule]
+    deny_network: Sequence[str | Rule]
     env: Mapping[str, str | SupportsFspath] | Sequence[tuple[str, str]]
     pass_env: Sequence[str]
     hostname: str
@@ -112,8 +114,10 @@ class Policy:
         interpreter: show the running Python's own prefixes read-only.
         workspace: a directory shown at its own path, which is also the working directory.
         workspace_access: "read" or "write".
-        network: "none", or "host" for the host's own. An empty list is "none"; there are no
-            allowlists yet.
+        network: "none"; "host" for the host's own; or a list of all that may be reached: "pypi.org",
+            "*.github.com:443", "10.1.2.0/24:5432", "localhost:5432", "*" (`network.py` has the grammar).
+            An empty list is "none".
+        deny_network: what may not, although a rule of `network` covers it. Without a port: on none.
         env: variables set inside, by name. They win over `pass_env`. Kept sorted.
         pass_env: names of variables copied from the caller, where the caller has them.
         hostname: the host name inside, RFC 1123, at most 64 bytes.
@@ -157,7 +161,8 @@ class Policy:
     interpreter: bool = True
     workspace: str | None = None
     workspace_access: Literal["read", "write"] = "read"
-    network: Literal["none", "host"] = "none"
+    network: Literal["none", "host"] | tuple[Rule, ...] = "none"
+    deny_network: tuple[Rule, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     pass_env: tuple[str, ...] = ()
     hostname: str = "jail"
@@ -214,7 +219,9 @@ class Policy:
                 named = {identity(item) for item in added[key]}
                 merged[rival] = tuple(item for item in merged[rival] if identity(item) not in named)
         for key, value in added.items():
-            if key in ITEMS:
+            if key in ITEMS or (
+                key == "network" and isinstance(value, tuple) and isinstance(merged[key], tuple)
+            ):
                 merged[key] = _distinct((*merged[key], *value))
             else:
                 merged[key] = tuple(sorted(dict((*merged[key], *value)).items())) if key == "env" else value
@@ -271,6 +278,9 @@ def _parse_field(key: str, value: object, locate: Locate) -> object:
     """
     One field's value through its row of the table.
     """
+    if key == "network" and isinstance(value, (list, tuple)):
+        rules = (_blamed(parse_rule, item, key, index, locate) for index, item in enumerate(value))
+        return tuple(dict.fromkeys(rules)) or "none"
     if key in SCALARS:
         return _blamed(SCALARS[key], value, key, None, locate)
     if key in ITEMS:
@@ -354,7 +364,15 @@ def _distinct(items: Iterable[Any]) -> tuple[Any, ...]:
 def _fill(policy: Policy, parsed: Mapping[str, Any]) -> Policy:
     """
     Set every field of a frozen policy that is being made, to values that are parsed already.
+
+    Raises:
+        PolicyError: two of them make no sense together.
     """
+    if isinstance(parsed["network"], tuple):
+        ports_of(parsed["network"])
+    elif parsed["deny_network"] and parsed["network"] == "host":
+        msg = "nothing can be taken from the host's own network; list what may be reached in network"
+        raise PolicyError(msg, key="deny_network")
     for key, value in parsed.items():
         object.__setattr__(policy, key, value)
     return policy
@@ -383,6 +401,8 @@ def _render_toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return "[\n" + "".join(f"    {_render_toml(item)},\n" for item in value) + "]"
+    if isinstance(value, Rule):
+        return _render_toml(str(value))
     if isinstance(value, PolicyPath):
         path = _render_toml(value.path)
         rest = ", optional = true" if value.optional else ""

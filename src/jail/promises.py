@@ -43,6 +43,15 @@ class _Lost:
     feature: str
 
 
+def _listed(policy: Policy) -> str:
+    """
+    What the relay lets through. The namespace lets nothing: who decides is the harness.
+    """
+    rules = ", ".join(map(str, policy.network))
+    denied = f", but for {', '.join(map(str, policy.deny_network))}" if policy.deny_network else ""
+    return f"there is no way out but the relay's, which connects to {rules}{denied}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Deciding:
     """
@@ -130,10 +139,15 @@ class _Deciding:
     def network(self) -> _Kept | _Lost:
         if self.policy.network == "host":
             return _Kept("", "none: the policy asks for the host's network", Strength.NONE)
+        listed = isinstance(self.policy.network, tuple)
         if not self._own:
+            if listed:
+                return _Lost("a network namespace of its own, for an allowlist", "userns")
             return _Kept("seccomp", "no socket can be made")
         if not self.host.has("netns"):
             return _Lost("a network namespace", "netns")
+        if listed:
+            return _Kept("network namespace, relay in the harness", _listed(self.policy), Strength.SUPERVISED)
         return _Kept("network namespace", "there is no interface but lo, and nobody else on it")
 
     def processes(self) -> _Kept | _Lost:

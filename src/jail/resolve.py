@@ -21,6 +21,9 @@ __all__ = ["disks_of", "resolve"]
 # Made fresh for each sandbox; showing the host's would undo that.
 _OUR_OWN = ("/proc", "/dev/pts", "/dev/shm", "/tmp", "/")  # noqa: S108 - a path inside, no temporary file
 
+# What tells programs whom to ask for names: hosts(5), nsswitch.conf(5), resolv.conf(5).
+_NAME_FILES = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf")
+
 _LINKS_MAX = 40  # path_resolution(7)
 
 
@@ -61,8 +64,27 @@ def resolve(policy: Policy, host: Host, *, siblings: bool = False) -> View:
         hidden=tuple(hidden),
         home=home,
         directory=workspace[0] if workspace else home,
+        name_files=tuple(_name_files(trees)) if isinstance(policy.network, tuple) else (),
         siblings=tuple((path, tuple(_siblings(path, trees))) for path in hidden) if siblings else (),
     )
+
+
+def _name_files(trees: Mapping[str, Tree]) -> Iterator[str]:
+    """
+    Those of `_NAME_FILES` that are shown, or would be made on our own tmpfs. A link, or a file that is missing
+    from a directory of the host's, is left: without it resolvers ask 127.0.0.1 (resolv.conf(5)), which is ours.
+    """
+    for path in _NAME_FILES:
+        shown = any(place in trees for place in upwards(path))
+        if not shown or stat.S_ISREG(_mode(path)):
+            yield path
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
 
 
 def _visible(policy: Policy, host: Host, links: dict[str, str]) -> Iterator[Tree]:

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
+from .denial import Denial
 from .errors import ProgramError
 from .guarantee import Guarantee
 from .outcome import Event, Exited, Outcome
@@ -145,6 +146,7 @@ class Result(Generic[Written]):
         guarantees: what was enforced, by which mechanism.
         events: limits that it came up against, and that did not end it.
         timeline: what it used over time, where that was asked for.
+        denials: what was refused in its sandbox while it ran.
     """
 
     args: tuple[str, ...]
@@ -155,6 +157,7 @@ class Result(Generic[Written]):
     guarantees: tuple[Guarantee, ...] = field(repr=False)
     events: tuple[Event, ...] = ()
     timeline: Timeline | None = field(default=None, repr=False)
+    denials: tuple[Denial, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -192,6 +195,7 @@ class Result(Generic[Written]):
                 "exit_code": self.exit_code,
                 "outcome": _with_kind(self.outcome),
                 "events": [_with_kind(event) for event in self.events],
+                "denials": [{**asdict(denial), "text": str(denial)} for denial in self.denials],
                 "stdout": self.stdout.text,
                 "stderr": self.stderr.text,
                 "dropped_bytes": {"stdout": self.stdout.dropped, "stderr": self.stderr.dropped},

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from .command import Command, Exec, ExecFields, StreamFields
+from .dial import LookUp
 from .files import Files
 from .loop import Loop
 from .policy import Policy, PolicyFields
@@ -35,6 +36,8 @@ class Sandbox(Box[Process], Files):
     Args:
         policy: a `Policy`, or the name or path of a profile.
         name: by which ``jail ps``, ``inspect``, ``kill`` and ``exec`` of the same user find it, while it lives.
+        resolver: who is asked for the addresses of a name that `network` allows, when a program connects to it: a
+            function of the name, which may block, and raises OSError where there are none. None for the host's own.
         fields: fields of `Policy` in addition: lists are appended to the profile's, the rest replaces.
 
     Raises:
@@ -52,9 +55,10 @@ class Sandbox(Box[Process], Files):
         policy: Policy | str | os.PathLike[str] = "default",
         *,
         name: str | None = None,
+        resolver: LookUp | None = None,
         **fields: Unpack[PolicyFields],
     ) -> None:
-        super().__init__(make_session(policy, fields, name))
+        super().__init__(make_session(policy, fields, name, resolver))
 
     @overload
     def run(
@@ -145,12 +149,15 @@ class Sandbox(Box[Process], Files):
 
 
 def make_session(
-    policy: Policy | str | os.PathLike[str], fields: Mapping[str, Any], name: str | None
+    policy: Policy | str | os.PathLike[str],
+    fields: Mapping[str, Any],
+    name: str | None,
+    resolver: LookUp | None = None,
 ) -> Session:
     """
     A session, with a name if it is to have one.
     """
-    session = Session(policy, fields)
+    session = Session(policy, fields, resolver)
     if name is not None:
         from .remote import register  # noqa: PLC0415 - most sandboxes have no name
 
@@ -191,6 +198,7 @@ def run(
     profile: str | os.PathLike[str] = ...,
     policy: Policy | None = ...,
     name: str | None = ...,
+    resolver: LookUp | None = ...,
     text: Literal[True],
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -202,6 +210,7 @@ def run(
     profile: str | os.PathLike[str] = ...,
     policy: Policy | None = ...,
     name: str | None = ...,
+    resolver: LookUp | None = ...,
     text: Literal[False] = ...,
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -212,6 +221,7 @@ def run(
     profile: str | os.PathLike[str] = "default",
     policy: Policy | None = None,
     name: str | None = None,
+    resolver: LookUp | None = None,
     text: bool = False,
     check: bool = False,
     **fields: Unpack[RunFields],
@@ -224,6 +234,7 @@ def run(
         profile: name of a built-in profile, or path of a TOML file.
         policy: a policy to use instead of a profile.
         name: as for `Sandbox`.
+        resolver: as for `Sandbox`.
         text: give the output as text instead of bytes.
         check: raise `ProgramError` unless it exits with 0.
         fields: fields of `Policy` in addition: ``workspace="."``, ``memory="512M"``, ``timeout=60``, ...; and
@@ -240,7 +251,7 @@ def run(
     """
     given: dict[str, Any] = dict(fields)
     streams: Any = {key: given.pop(key) for key in StreamFields.__annotations__ if key in given}
-    session = make_session(policy if policy is not None else profile, given, name)
+    session = make_session(policy if policy is not None else profile, given, name, resolver)
     try:
         result = _run(session, session.prepare(cmd, streams, text=text, last=True))
     finally:

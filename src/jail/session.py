@@ -4,6 +4,7 @@ A live sandbox, as far as nobody waits: what `Sandbox` and the one of `jail.aio`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -19,12 +20,16 @@ from typing import Any
 
 from .cgroup import Group, Leaf
 from .command import Command, Defaults, Exec, parse_exec
+from .denial import Denials
+from .dial import LookUp
 from .environment import build_environment
 from .errors import JailError, SetupError
 from .exchange import Exchange
+from .gateway import Gateway, GatewayLimits
 from .guarantee import Guarantee
 from .host import Host
 from .limits import UNBOUNDED, Bounds, Keeper
+from .network import Rules
 from .plan import Plan, choose_filter, compile_plan
 from .policy import Policy
 from .probe import probe_with
@@ -136,6 +141,18 @@ def _make_group(policy: Policy, host: Host, view: View, at_end: ExitStack) -> Gr
     return group
 
 
+def _make_gateway(policy: Policy, look: LookUp | None, at_end: ExitStack) -> tuple[Denials, Gateway | None]:
+    """
+    The way out of a sandbox that has one.
+    """
+    denials = Denials()
+    if not isinstance(policy.network, tuple):
+        return denials, None
+    gateway = Gateway(Rules(policy.network, policy.deny_network), GatewayLimits(), denials, look)
+    at_end.callback(gateway.close)
+    return denials, gateway
+
+
 def _bounds(sandbox: Bounds, own: Bounds) -> Bounds:
     """
     What a program may have: its own limits, and otherwise those of the sandbox.
@@ -167,12 +184,18 @@ class Session:
     Args:
         policy: a `Policy`, or the name or path of a profile.
         fields: fields of `Policy` in addition.
+        look: who is asked for the addresses of a name that is allowed; None for the host's own resolver.
 
     Raises:
         PolicyError, UnsupportedError, SetupError: as `Sandbox` has them.
     """
 
-    def __init__(self, policy: Policy | str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        policy: Policy | str | os.PathLike[str],
+        fields: Mapping[str, Any],
+        look: LookUp | None = None,
+    ) -> None:
         base = policy if isinstance(policy, Policy) else load_policy(policy)
         self.policy = base.extend(**fields) if fields else base
         self._ids = itertools.count(1)
@@ -189,6 +212,7 @@ class Session:
             planned = time.monotonic()
             self.group = _make_group(self.policy, host, self.view, at_end)
             grouped = time.monotonic()
+            self.denials, self.gateway = _make_gateway(self.policy, look, at_end)
             self.init = self._spawn()
             self.at_end = at_end.pop_all()
         self.init.setup |= {"plan": planned - began} | ({"cgroup": grouped - planned} if self.group else {})
@@ -197,7 +221,15 @@ class Session:
     def _spawn(self) -> Init:
         plan = self.plan
         fd = self.group.init_fd if self.group else -1
-        init = spawn_init(plan.clone_flags, plan.ambient, plan.setup, plan.each_exec, cgroup_fd=fd)
+        with self.gateway.open() if self.gateway else contextlib.nullcontext() as sockets:
+            init = spawn_init(
+                plan.clone_flags,
+                plan.ambient,
+                plan.setup,
+                plan.each_exec,
+                cgroup_fd=fd,
+                sockets_fd=sockets.fileno() if sockets else -1,
+            )
         if self.group:
             self.group.entered()
         return init
@@ -274,6 +306,8 @@ class Session:
         refuse_closed(what)
         exchange = Exchange(self.init, exec_id, what, self._leaf(exec_id, what))
         exchange.on_usage = self._ledger.add  # and no method of ours: whoever drives it keeps nobody alive
+        if self.gateway:
+            exchange.refusals = functools.partial(self.denials.since, self.denials.mark())
         return exchange
 
     def _leaf(self, exec_id: int, what: Exec) -> Leaf | None:

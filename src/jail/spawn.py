@@ -286,7 +286,13 @@ def receive_event_fds(channel: socket.socket, most: int, flags: int = 0) -> tupl
 
 
 def spawn_init(
-    clone_flags: int, ambient: int, setup: Sequence[Op], each_exec: Sequence[Op], *, cgroup_fd: int = -1
+    clone_flags: int,
+    ambient: int,
+    setup: Sequence[Op],
+    each_exec: Sequence[Op],
+    *,
+    cgroup_fd: int = -1,
+    sockets_fd: int = -1,
 ) -> Init:
     """
     Start `jail-init` in new namespaces and send it the plan. Does not wait for READY.
@@ -297,6 +303,7 @@ def spawn_init(
         setup: ops it carries out once.
         each_exec: ops each program carries out before it is executed.
         cgroup_fd: of a cgroup v2 directory to start in, or -1.
+        sockets_fd: of a socket on which it sends what LISTEN ops make, or -1 where there are none.
 
     Raises:
         SetupError: the clone, or the start of `jail-init`, failed.
@@ -330,7 +337,8 @@ def spawn_init(
         init = Init(ours, spawn.pidfd, spawn.pid, time.monotonic() - started, setup, each_exec)
         on_failure.callback(init.close)
         theirs.close()
-        init.request(RequestKind.PLAN, 0, encode_plan(setup, each_exec), [harness])
+        fds = [harness] if sockets_fd < 0 else [harness, sockets_fd]
+        init.request(RequestKind.PLAN, 0, encode_plan(setup, each_exec), fds)
         on_failure.pop_all()
     return init
 

@@ -95,8 +95,9 @@ def tighter_policy(policy: Policy, fields: Mapping[str, Any]) -> Policy:
         if key in fields and (now is None or (then is not None and now > then)):
             msg = f"{now} is more than the {then} of the sandbox; a program can only have less"
             raise PolicyError(msg, key=key)
-    if "network" in fields and (given.network, policy.network) == ("host", "none"):
-        raise PolicyError("the sandbox has no network, so none of its programs can have one", key="network")
+    if "network" in fields and given.network not in ("none", policy.network):
+        msg = "a program can have the network of its sandbox, or none"
+        raise PolicyError(msg, key="network")
     access = given.workspace_access, policy.workspace_access
     if "workspace_access" in fields and access == ("write", "read"):
         raise PolicyError("the workspace of this sandbox is read-only", key="workspace_access")
@@ -130,7 +131,7 @@ def tighter_filter(policy: Policy, asked: Policy, host: Host, *, fewer_files: bo
     The name of the built-in seccomp filter to load on top; None where there is nothing to take.
     """
     without_metadata = fewer_files and "filesystem.metadata" not in policy.waive
-    without_network = (asked.network, policy.network) == ("none", "host")
+    without_network = asked.network == "none" != policy.network
     if choose_tier(host) is not Tier.LANDLOCK:
         name = "namespaces" + "-metadata" * without_metadata + "-network" * without_network
         needed = without_metadata or without_network
@@ -177,7 +178,7 @@ def compile_tightening(
         refuse_wider(before, after)
         ops += _fewer_files(asked, host, before, after)
         guarantees += _walls(policy, host, before, after)
-    if (asked.network, policy.network) == ("none", "host"):
+    if asked.network == "none" != policy.network:
         promise = "no IPv4, IPv6 or netlink socket can be made by this program"
         guarantees.append(Guarantee("network", "seccomp", Strength.KERNEL, promise))
     if seccomp_filter is not None:

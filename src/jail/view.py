@@ -37,6 +37,7 @@ class View:
         directory: the working directory inside.
         scratch: a directory of the host's made for this sandbox, where there are no mounts to make one; or
             None.
+        name_files: files about names and resolvers that are there to have ours shown over them.
         siblings: for a hidden path, what else lay in the directories between it and its tree. Landlock can
             allow only, so where it stands alone these are allowed in their parents' stead.
     """
@@ -47,6 +48,7 @@ class View:
     home: str = "/home/jail"
     directory: str = "/"
     scratch: str | None = None
+    name_files: tuple[str, ...] = ()
     siblings: tuple[tuple[str, tuple[Tree, ...]], ...] = ()
 
     def tree_of(self, path: str) -> Tree | None:

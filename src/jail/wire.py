@@ -83,6 +83,7 @@ class EventKind(IntEnum):
     EXITED = 4
     FILE = 5
     SAMPLE = 6
+    SOCKET = 7
 
 
 class End(IntEnum):

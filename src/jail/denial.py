@@ -1,0 +1,74 @@
+"""
+What was refused, by which rule, and the line of policy that would allow it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import dataclass
+
+__all__ = ["Denial", "Denials"]
+
+_KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """
+    One refusal.
+
+    Args:
+        guarantee: the promise that it was made for, a key of `GUARANTEES`.
+        subject: what was asked for: a name, or an address.
+        port: that of the other side; None where only a name was asked for.
+        why: a few words.
+        rule: the rule that denies it; empty where no rule allows it.
+        cure: the line of policy that would allow it.
+    """
+
+    guarantee: str
+    subject: str
+    port: int | None
+    why: str
+    rule: str
+    cure: str
+
+    def __str__(self) -> str:
+        what = self.subject if self.port is None else f"{self.subject}, port {self.port}"
+        return f"{self.guarantee}: {what}: {self.why}. To allow it: {self.cure}"
+
+
+class Denials:
+    """
+    The refusals of one sandbox, each once, the latest of them. From any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._serial = itertools.count(1)
+        self._last = 0
+        self._at: dict[Denial, int] = {}
+
+    def add(self, denial: Denial) -> None:
+        """
+        Note one.
+        """
+        with self._lock:
+            self._at.pop(denial, None)
+            if len(self._at) >= _KEPT:
+                self._at.pop(next(iter(self._at)))
+            self._at[denial] = self._last = next(self._serial)
+
+    def mark(self) -> int:
+        """
+        This moment, for `since`.
+        """
+        return self._last
+
+    def since(self, mark: int = 0) -> tuple[Denial, ...]:
+        """
+        Those from then on, in order.
+        """
+        with self._lock:
+            return tuple(denial for denial, at in self._at.items() if at > mark)

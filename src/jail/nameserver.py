@@ -1,0 +1,140 @@
+"""
+The sockets on which a sandbox asks for names: DNS over UDP and over TCP, on every address of its namespace.
+
+A packet goes to the resolver, and what that answers goes back from the address that was asked, whichever it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+
+from .loop import READ
+from .reactor import Reactor, Timer
+from .resolver import Resolver
+
+__all__ = ["NameServer"]
+
+_PACKETS_AT_ONCE = 64
+_PACKET_BYTES = 4096
+_CONNECTIONS_MAX = 16
+_CONNECTION_SECONDS = 10.0
+
+# ip(7), ipv6(7), linux/in.h; Python has names for some of them.
+_IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO, _IPV6_FREEBIND = 8, 49, 50, 78
+_PKTINFO = struct.Struct("=i4s4s")
+_PKTINFO_6 = struct.Struct("=16si")
+
+
+class NameServer:
+    """
+    One sandbox's.
+
+    Args:
+        reactor: in whose thread all of this is.
+        resolver: what is answered.
+    """
+
+    def __init__(self, reactor: Reactor, resolver: Resolver) -> None:
+        self._reactor = reactor
+        self._resolver = resolver
+        self._listening: list[socket.socket] = []
+        self._connections: dict[socket.socket, tuple[bytearray, Timer]] = {}
+
+    def take(self, sock: socket.socket) -> None:
+        """
+        Serve one of the sockets, which is ours from now on.
+        """
+        self._listening.append(sock)
+        if sock.family == socket.AF_INET6:
+            self._resolver.has_ipv6 = True
+        if sock.type == socket.SOCK_STREAM:
+            self._reactor.watch(sock.fileno(), READ, lambda: self._accept(sock))
+            return
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        self._reactor.watch(sock.fileno(), READ, lambda: self._serve(sock))
+
+    def _serve(self, sock: socket.socket) -> None:
+        for _ in range(_PACKETS_AT_ONCE):
+            try:
+                packet, control, _, sender = sock.recvmsg(_PACKET_BYTES, 128)
+            except BlockingIOError:
+                return
+            reply = self._resolver.answer(packet)
+            if reply is not None:
+                with contextlib.suppress(OSError):  # nobody listens there any more, or its buffer is full
+                    sock.sendmsg([reply], _from_where_asked(control), 0, sender)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:  # gone again; or no descriptor left, and then it waits
+            return
+        if len(self._connections) >= _CONNECTIONS_MAX:
+            sock.close()
+            return
+        sock.settimeout(0)
+        timer = self._reactor.later(_CONNECTION_SECONDS, lambda: self._hang_up(sock))
+        self._connections[sock] = bytearray(), timer
+        self._reactor.watch(sock.fileno(), READ, lambda: self._converse(sock))
+
+    def _converse(self, sock: socket.socket) -> None:
+        """
+        Each packet has its length before it. RFC 1035 section 4.2.2.
+        """
+        held, _ = self._connections[sock]
+        try:
+            data = sock.recv(_PACKET_BYTES)
+            held += data
+            while len(held) >= 2 and len(held) >= 2 + (length := int.from_bytes(held[:2], "big")):
+                reply = self._resolver.answer(bytes(held[2 : 2 + length]))
+                del held[: 2 + length]
+                if reply is None or sock.send(len(reply).to_bytes(2, "big") + reply) != 2 + len(reply):
+                    data = b""
+                    break
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up(sock)
+
+    def _hang_up(self, sock: socket.socket) -> None:
+        if entry := self._connections.pop(sock, None):
+            entry[1].cancel()
+            self._reactor.unwatch(sock.fileno())
+            sock.close()
+
+    def close(self) -> None:
+        """
+        Drop all of it.
+        """
+        for sock in list(self._connections):
+            self._hang_up(sock)
+        for sock in self._listening:
+            self._reactor.unwatch(sock.fileno())
+            sock.close()
+        self._listening.clear()
+
+    def forget(self) -> None:
+        """
+        The same in a forked copy of the harness, where nothing is watched.
+        """
+        for sock in (*self._listening, *self._connections):
+            sock.close()
+
+
+def _from_where_asked(control: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """
+    The ancillary data with which an answer comes from the address that was asked.
+    """
+    for level, kind, data in control:
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+            asked = _PKTINFO.unpack(data)[2]
+            return [(level, kind, _PKTINFO.pack(0, asked, bytes(4)))]
+        if (level, kind) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO):
+            return [(level, kind, _PKTINFO_6.pack(_PKTINFO_6.unpack(data)[0], 0))]
+    return []
