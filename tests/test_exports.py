@@ -75,8 +75,8 @@ def test_import_prints_nothing_and_starts_nothing():
     """
     code = (
         "import sys, threading, os; before = set(os.listdir('/proc/self/fd')); import jail; "
-        "heavy = {'asyncio', 'curses', 'importlib.resources', 'matplotlib', 'multiprocessing', 'numpy', 'psutil', "
-        "'subprocess', 'tomllib'}; "
+        "heavy = {'asyncio', 'curses', 'dns', 'idna', 'importlib.resources', 'matplotlib', 'multiprocessing', 'numpy', "
+        "'psutil', 'subprocess', 'tomllib'}; "
         "print(sorted(heavy & set(sys.modules)), threading.active_count(), "
         "set(os.listdir('/proc/self/fd')) == before)"
     )

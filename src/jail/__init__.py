@@ -9,6 +9,7 @@ b'hello\n'
 from __future__ import annotations
 
 from .command import DEVNULL, PIPE, STDOUT
+from .denial import Denial
 from .errors import JailError, MeasurementError, PolicyError, ProgramError, SetupError, UnsupportedError
 from .files import Entry
 from .guarantee import Guarantee, Strength
@@ -40,6 +41,7 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "CpuTimeExceeded",
+    "Denial",
     "DiskFull",
     "Entry",
     "Event",

@@ -15,7 +15,7 @@ import asyncio
 import builtins
 import os
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .command import Command, Exec, ExecFields, StreamFields
 from .exchange import Exchange
@@ -27,6 +27,9 @@ from .program import Box, Program
 from .result import Output, Result, Text
 from .sandbox import RunFields, make_session
 from .session import Session, patience_seconds
+
+if TYPE_CHECKING:
+    from .dial import LookUp
 
 __all__ = ["Process", "Reader", "Sandbox", "Writer", "run"]
 
@@ -119,6 +122,7 @@ class Sandbox(Box[Process]):
     Args:
         policy: a `Policy`, or the name or path of a profile.
         name: by which ``jail ps`` and its kin find it.
+        resolver: who is asked for names, in a thread; see `jail.Sandbox`.
         fields: fields of `Policy` in addition.
 
     Raises:
@@ -130,9 +134,10 @@ class Sandbox(Box[Process]):
         policy: Policy | str | os.PathLike[str] = "default",
         *,
         name: str | None = None,
+        resolver: LookUp | None = None,
         **fields: Unpack[PolicyFields],
     ) -> None:
-        super().__init__(make_session(policy, fields, name))
+        super().__init__(make_session(policy, fields, name, resolver))
         self._files = Files(self._session)
 
     @overload
@@ -285,6 +290,7 @@ async def run(
     profile: str | os.PathLike[str] = ...,
     policy: Policy | None = ...,
     name: str | None = ...,
+    resolver: LookUp | None = ...,
     text: Literal[True],
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -296,6 +302,7 @@ async def run(
     profile: str | os.PathLike[str] = ...,
     policy: Policy | None = ...,
     name: str | None = ...,
+    resolver: LookUp | None = ...,
     text: Literal[False] = ...,
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -306,6 +313,7 @@ async def run(
     profile: str | os.PathLike[str] = "default",
     policy: Policy | None = None,
     name: str | None = None,
+    resolver: LookUp | None = None,
     text: bool = False,
     check: bool = False,
     **fields: Unpack[RunFields],
@@ -315,7 +323,7 @@ async def run(
     """
     given: dict[str, Any] = dict(fields)
     streams: Any = {key: given.pop(key) for key in StreamFields.__annotations__ if key in given}
-    session = make_session(policy if policy is not None else profile, given, name)
+    session = make_session(policy if policy is not None else profile, given, name, resolver)
     try:
         result = await _run(session, session.prepare(cmd, streams, text=text, last=True))
     finally:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any, Generic, Literal, TypeVar
 
+from .denial import Denial
 from .errors import JailError
 from .exchange import Exchange
 from .guarantee import Guarantee
@@ -228,6 +229,13 @@ class Box(Generic[Started]):
         What is enforced, by which mechanism.
         """
         return self._session.plan.guarantees
+
+    @property
+    def denials(self) -> tuple[Denial, ...]:
+        """
+        What was refused in here so far, each once; see `Result.denials` for one run.
+        """
+        return self._session.denials.since()
 
     @property
     def usage(self) -> Usage:

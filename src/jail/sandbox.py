@@ -8,10 +8,9 @@ import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .command import Command, Exec, ExecFields, StreamFields
-from .dial import LookUp
 from .files import Files
 from .loop import Loop
 from .policy import Policy, PolicyFields
@@ -19,6 +18,9 @@ from .process import Process
 from .program import Box
 from .result import Output, Result, Text
 from .session import Session, patience_seconds
+
+if TYPE_CHECKING:
+    from .dial import LookUp
 
 __all__ = ["RunFields", "Sandbox", "make_session", "run"]
 

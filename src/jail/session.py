@@ -16,16 +16,14 @@ import time
 import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cgroup import Group, Leaf
 from .command import Command, Defaults, Exec, parse_exec
 from .denial import Denials
-from .dial import LookUp
 from .environment import build_environment
 from .errors import JailError, SetupError
 from .exchange import Exchange
-from .gateway import Gateway, GatewayLimits
 from .guarantee import Guarantee
 from .host import Host
 from .limits import UNBOUNDED, Bounds, Keeper
@@ -52,6 +50,10 @@ from .tighten import (
 from .usage import Ledger, Usage
 from .view import View
 from .wire import EventKind, FileCall, RequestKind, Scope, encode_file, encode_signal
+
+if TYPE_CHECKING:
+    from .dial import LookUp
+    from .gateway import Gateway
 
 __all__ = ["Session", "make_plan", "patience_seconds"]
 
@@ -148,6 +150,8 @@ def _make_gateway(policy: Policy, look: LookUp | None, at_end: ExitStack) -> tup
     denials = Denials()
     if not isinstance(policy.network, tuple):
         return denials, None
+    from .gateway import Gateway, GatewayLimits  # noqa: PLC0415 - most sandboxes have no way out
+
     gateway = Gateway(Rules(policy.network, policy.deny_network), GatewayLimits(), denials, look)
     at_end.callback(gateway.close)
     return denials, gateway

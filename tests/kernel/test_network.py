@@ -26,6 +26,9 @@ class Greeter(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        """
+        See the class.
+        """
         body = f"hello {self.headers['Host'].partition(':')[0]}\n".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -33,7 +36,9 @@ class Greeter(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        pass
+        """
+        Not to standard error.
+        """
 
 
 @pytest.fixture
@@ -296,5 +301,5 @@ def test_refuse_more_than_the_sandbox(box):
     """
     A program cannot ask for other rules than its sandbox's.
     """
-    with pytest.raises(jail.PolicyError, match="^network: "):
+    with pytest.raises(jail.PolicyError, match=r"^network: "):
         box.run(["true"], network=["other.test"])

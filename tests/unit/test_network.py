@@ -320,7 +320,7 @@ def test_refuse_denial_of_the_hosts_network():
     """
     Nothing can be taken from the host's own network.
     """
-    with pytest.raises(PolicyError, match="^deny_network: "):
+    with pytest.raises(PolicyError, match=r"^deny_network: "):
         Policy(network="host", deny_network=["evil.com"])
 
 

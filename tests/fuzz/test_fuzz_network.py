@@ -1,0 +1,109 @@
+"""
+Wrong bytes to what reads a hostile program's: the resolver, and the reader of first bytes.
+
+JAIL_FUZZ_SECONDS is how long each takes. A failure names its seed, which brings it back.
+"""
+
+import os
+import random
+import time
+
+import dns.message
+import pytest
+
+from jail.greeting import read_greeting
+from jail.network import is_name
+from jail.resolver import Names, Resolver
+
+SECONDS = float(os.environ.get("JAIL_FUZZ_SECONDS", "5"))
+
+
+def bent(data, dice):
+    """
+    The same bytes with a few of them other, gone, doubled or swapped.
+    """
+    data = bytearray(data)
+    for _ in range(dice.randint(0, 6)):
+        at = dice.randrange(len(data) + 1)
+        match dice.randrange(5):
+            case 0 if at < len(data):
+                data[at] = dice.choice((0, 1, 12, 63, 64, 127, 128, 192, 255, dice.randrange(256)))
+            case 1:
+                del data[at : at + dice.randint(1, 8)]
+            case 2:
+                data[at:at] = dice.randbytes(dice.randint(1, 8))
+            case 3:
+                data[at:at] = data[at : at + dice.randint(1, 40)]
+            case _:
+                del data[at:]
+    return bytes(data)
+
+
+def rounds(seed):
+    """
+    Dice that are thrown until the time is over.
+    """
+    dice = random.Random(seed)
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        yield dice
+
+
+QUERIES = [
+    dns.message.make_query("a.b.ok", kind, use_edns=edns, want_dnssec=edns == 0).to_wire()
+    for kind in ("A", "AAAA", "HTTPS", "TXT", "SOA", "TKEY")
+    for edns in (-1, 0)
+] + [bytes(12), b""]
+HELLO = bytes.fromhex(
+    "16030100460100004203030000000000000000000000000000000000000000000000000000000000000000000000020000"
+    "01000017000000090007000004612e6f6b00100006000403683268"
+)
+GREETINGS = [
+    HELLO,
+    HELLO[:5] + HELLO[5:9] + HELLO[5:],
+    b"GET / HTTP/1.1\r\nHost: a.ok\r\nX: y\r\n\r\n",
+    b"POST http://a.ok:80/x HTTP/1.0\nhost:a.ok\n\nbody",
+    b"SSH-2.0-x\r\n",
+    b"",
+]
+SEEDS = [pytest.param(1, id="fixed"), pytest.param(None, id="random")]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_resolver_answers_or_does_not(seed):
+    """
+    Whatever is sent, no exception; each answer has the question's number, and each name with an address is one.
+    """
+    seed = random.getrandbits(32) if seed is None else seed
+    names, asked = Names(), []
+    resolver = Resolver(names, lambda name: asked.append(name) or name.endswith(".ok"), lambda _: None)
+    answers = 0
+    for dice in rounds(seed):
+        packet = bent(dice.choice(QUERIES), dice)
+        try:
+            reply = resolver.answer(packet)
+        except BaseException as exc:
+            pytest.fail(f"seed {seed}: {packet.hex()}: {exc!r}")
+        if reply is not None:
+            answers += 1
+            assert (packet[:2], 0x80) == (reply[:2], reply[2] & 0x80), (seed, packet.hex())
+    assert answers > 100
+    assert [] == [name for name in asked if not is_name(name)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_greeting_is_read_or_not(seed):
+    """
+    Whatever comes first, no exception; and what says a name that is a rule's has it in its bytes.
+    """
+    seed = random.getrandbits(32) if seed is None else seed
+    kinds = set()
+    for dice in rounds(seed):
+        data = bent(dice.choice(GREETINGS), dice)
+        try:
+            greeting = read_greeting(data)
+        except BaseException as exc:
+            pytest.fail(f"seed {seed}: {data.hex()}: {exc!r}")
+        kinds.add(greeting.kind)
+        assert [] == [n for n in greeting.names if is_name(n) and n.encode() not in data.lower()], (seed, data)
+    assert {"tls", "http", "other", "more"} == kinds
