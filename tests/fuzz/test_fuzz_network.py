@@ -105,5 +105,8 @@ def test_greeting_is_read_or_not(seed):
         except BaseException as exc:
             pytest.fail(f"seed {seed}: {data.hex()}: {exc!r}")
         kinds.add(greeting.kind)
-        assert [] == [n for n in greeting.names if is_name(n) and n.encode() not in data.lower()], (seed, data)
+        assert [] == [n for n in greeting.names if is_name(n) and n.encode() not in data.lower()], (
+            seed,
+            data,
+        )
     assert {"tls", "http", "other", "more"} == kinds

@@ -41,7 +41,15 @@ def hello_with(*names, kind=0):
     entries = b"".join(bytes([kind]) + len(n).to_bytes(2, "big") + n for n in names)
     extension = len(entries).to_bytes(2, "big") + entries
     extensions = b"\0\0" + len(extension).to_bytes(2, "big") + extension
-    body = b"\3\3" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0" + len(extensions).to_bytes(2, "big") + extensions
+    body = (
+        b"\3\3"
+        + bytes(32)
+        + b"\0"
+        + b"\0\2\x13\1"
+        + b"\1\0"
+        + len(extensions).to_bytes(2, "big")
+        + extensions
+    )
     return record(b"\1" + len(body).to_bytes(3, "big") + body)
 
 
@@ -51,7 +59,9 @@ def hello_with(*names, kind=0):
         pytest.param(HELLO, ("tls", "ok.test"), id="name"),
         pytest.param(HELLO + b"more", ("tls", "ok.test"), id="early_data"),
         pytest.param(record(MESSAGE[:9]) + record(MESSAGE[9:]), ("tls", "ok.test"), id="two_records"),
-        pytest.param(b"".join(record(MESSAGE[i : i + 1]) for i in range(len(MESSAGE))), ("tls", "ok.test"), id="tiny"),
+        pytest.param(
+            b"".join(record(MESSAGE[i : i + 1]) for i in range(len(MESSAGE))), ("tls", "ok.test"), id="tiny"
+        ),
         pytest.param(client_hello(None), ("tls",), id="no_name"),
         pytest.param(hello_with(b"a.org"), ("tls", "a.org"), id="made"),
         pytest.param(hello_with(b"a.org", b"b.org"), ("tls", "a.org", "b.org"), id="two_names"),

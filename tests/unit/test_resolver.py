@@ -100,7 +100,14 @@ def test_refusals_are_told(resolver):
 
 @pytest.mark.parametrize(
     "labels",
-    [(b"evil.com", b"ok"), (b"evil\0", b"ok"), (b"evil\r\n", b"ok"), (b"\xff", b"ok"), (b"*", b"ok"), (b"a b", b"ok")],
+    [
+        (b"evil.com", b"ok"),
+        (b"evil\0", b"ok"),
+        (b"evil\r\n", b"ok"),
+        (b"\xff", b"ok"),
+        (b"*", b"ok"),
+        (b"a b", b"ok"),
+    ],
 )
 def test_labels_that_are_none(labels, resolver):
     """
