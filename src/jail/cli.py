@@ -150,6 +150,9 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
         "no network, the host's, or what may be reached: pypi.org, *.github.com:443",
     ),
     ("deny-network", "RULE", True, "what may not be reached, although a rule of --network covers it"),
+    ("network-connections", "N", False, "connections at once, of such a list"),
+    ("network-idle", "TIME", False, "cut a connection that has moved nothing for this time"),
+    ("network-bytes", "SIZE", False, "cut all of them after so much, sent and received"),
     ("env", "NAME=VALUE", True, "set a variable"),
     ("pass-env", "NAME", True, "pass a variable on"),
     ("memory", "SIZE", False, "memory of all that runs inside, such as 512M"),
@@ -176,7 +179,7 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("deny-syscalls", "NAME", True, "deny one"),
     ("waive", "GUARANTEE", True, "go on without it where this host cannot keep it"),
 )
-_COUNTS = ("processes", "open_files", "inodes", "uid", "gid")
+_COUNTS = ("network_connections", "processes", "open_files", "inodes", "uid", "gid")
 
 
 def _add_policy_options(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["Denial", "Denials"]
+__all__ = ["Denial", "Denials", "Meanwhile"]
 
 _KEPT = 1024
 
@@ -37,6 +38,15 @@ class Denial:
     def __str__(self) -> str:
         what = self.subject if self.port is None else f"{self.subject}, port {self.port}"
         return f"{self.guarantee}: {what}: {self.why}. To allow it: {self.cure}"
+
+
+class Meanwhile(NamedTuple):
+    """
+    What a sandbox was refused, and how many bytes it has sent and received, while one program ran.
+    """
+
+    denials: tuple[Denial, ...]
+    network_bytes: int
 
 
 class Denials:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 
 from .cgroup import Leaf
 from .command import Exec
-from .denial import Denial
+from .denial import Meanwhile
 from .errors import JailError
 from .execution import Execution
 from .loop import READ, WRITE, Watcher
@@ -47,7 +47,7 @@ class Exchange:
         on_start: called when the program was executed.
         on_end: called when it is over.
         on_usage: called with what it cost, if that is known, before.
-        refusals: what its sandbox was refused since it was asked for; None where nobody notes that.
+        meanwhile: what its sandbox did on the network since it was asked for; None where it has none.
     """
 
     def __init__(self, init: Init, exec_id: int, what: Exec, leaf: Leaf | None = None) -> None:
@@ -62,7 +62,7 @@ class Exchange:
         self.on_start: Callable[[], None] | None = None
         self.on_end: Callable[[], None] | None = None
         self.on_usage: Callable[[Usage], None] | None = None
-        self.refusals: Callable[[], tuple[Denial, ...]] | None = None
+        self.meanwhile: Callable[[], Meanwhile] | None = None
         self._watcher: Watcher | None = None
         self._lock = threading.RLock()  # who drives it, and who adopts a stream
         self._is_silenced = False
@@ -176,8 +176,8 @@ class Exchange:
         except Exception as exc:  # noqa: BLE001 - a caller's function; raised where the end is awaited
             self.error = self.error or exc
         self.execution.is_silent = True
-        if self.refusals:
-            self.execution.denials = self.refusals()
+        if self.meanwhile:
+            self.execution.note(self.meanwhile())
         if self.on_usage and (usage := self.execution.usage) is not None:
             self.on_usage(usage)
         if self.on_end:

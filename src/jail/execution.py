@@ -14,7 +14,7 @@ from typing import Any
 
 from .capture import Channel
 from .command import DEVNULL, Exec
-from .denial import Denial
+from .denial import Denial, Meanwhile
 from .errors import JailError
 from .outcome import (
     CpuTimeExceeded,
@@ -128,6 +128,14 @@ class Execution:
         elif event.kind is EventKind.SAMPLE and self.timeline is not None:
             memory, seconds, tasks = now or (event.memory, event.user_us / 1e6, event.tasks)
             self.timeline.add(event.wall_ns / 1e9, memory, seconds, tasks)
+
+    def note(self, meanwhile: Meanwhile) -> None:
+        """
+        What its sandbox did on the network until its end.
+        """
+        self.denials = meanwhile.denials
+        moved = meanwhile.network_bytes, "what the relay has moved for its sandbox meanwhile"
+        self.figures = {**self.figures, "network_bytes": moved}
 
     def claim(self) -> None:
         """

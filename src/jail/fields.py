@@ -268,6 +268,11 @@ SCALARS: Mapping[str, Callable[[object], Any]] = {
     "workspace": _or_none(parse_path_text),
     "workspace_access": _one_of("read", "write"),
     "network": _network,
+    "network_connections": _or_none(
+        _count(1, 8192)
+    ),  # as many as a harness has at once: PAIRS_MAX of traffic.py
+    "network_idle": _or_none(_at_least(1, parse_seconds)),  # it is looked at once a second
+    "network_bytes": _or_none(_at_least(1, parse_bytes)),
     # RFC 1123 section 2.1; 64 is HOST_NAME_MAX, beyond which sethostname(2) gives EINVAL.
     "hostname": _matching(
         r"(?=.{1,64}\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*",
@@ -304,7 +309,7 @@ ITEMS: Mapping[str, Callable[[object], Any]] = {
     "waive": _one_of(*GUARANTEES),
 }
 PATHS = frozenset({"read", "write", "deny"})
-BYTES = ("memory", "file_size", "disk", "output", "core", "io")
-SECONDS = ("cpu_seconds", "timeout", "grace", "wall", "idle")
+BYTES = ("memory", "network_bytes", "file_size", "disk", "output", "core", "io")
+SECONDS = ("cpu_seconds", "network_idle", "timeout", "grace", "wall", "idle")
 # Lists that give different verdicts about the same thing.
 OPPOSITES = (("read", "write", "deny"), ("allow_syscalls", "deny_syscalls"))

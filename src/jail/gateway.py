@@ -9,21 +9,35 @@ that was judged. All of it is done in the harness's network thread; the bytes ar
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .address import parse_address
-from .denial import Denial, Denials
+from .denial import Denial, Denials, Meanwhile
 from .dial import Dial, LookUp, Lookups, look_up
+from .errors import UnsupportedError
 from .fork import forget_in_child
 from .greeting import GREETING_BYTES_MAX, read_greeting
 from .loop import READ
 from .nameserver import NameServer
-from .network import RESOLVER_PORT, Rule, Rules, Verdict, granted, judge, judge_name, names_address, refused
+from .network import (
+    LOCALHOST,
+    RESOLVER_PORT,
+    Rule,
+    Rules,
+    Verdict,
+    granted,
+    judge,
+    judge_name,
+    names_address,
+    refused,
+)
 from .reactor import EDGE
 from .resolver import Names, Resolver
 from .spawn import receive_event_fds
@@ -38,6 +52,9 @@ _ACCEPTED_AT_ONCE = 64
 _SWEEP_SECONDS = 1.0
 _NO_DESCRIPTOR_SECONDS = 0.1
 _END_SECONDS = 5.0
+_IDLE_SECONDS = 900.0
+_CONNECTIONS = 1024
+_DESCRIPTORS_EACH = 3  # its two sockets, and a copy of one while its greeting is awaited
 _RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
 
 
@@ -47,13 +64,13 @@ class GatewayLimits:
     What one sandbox may have of the network.
 
     Args:
-        connections: at once.
-        idle_seconds: before one that moves nothing is cut.
+        connections: at once. None: 1024, or an eighth of the descriptors that the harness may have.
+        idle_seconds: before one that moves nothing is cut. None: a quarter of an hour.
         bytes: of all of them together, in both directions; None for no limit.
     """
 
-    connections: int = 1024
-    idle_seconds: float = 900.0
+    connections: int | None = None
+    idle_seconds: float | None = None
     bytes: int | None = None
 
 
@@ -73,6 +90,33 @@ class _Connection:
     listening: socket.socket | None = None  # a copy of `sock`, while its greeting is awaited
 
 
+def _loopback(address: Address) -> list[Address]:
+    """
+    Where a server of the host's may listen that a program calls localhost: it has the one address, or the other.
+    """
+    return [address, *(other for text in LOCALHOST if (other := parse_address(text)) != address)]
+
+
+def _connections_max(wanted: int | None) -> int:
+    """
+    How many connections there may be at once.
+
+    Raises:
+        UnsupportedError: more are wanted than the harness has descriptors for.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if wanted is None:
+        return max(8, min(_CONNECTIONS, soft // 8))
+    if wanted * _DESCRIPTORS_EACH > soft:
+        raise UnsupportedError(
+            "network_connections",
+            needs=f"{wanted * _DESCRIPTORS_EACH} descriptors in the harness",
+            found=f"RLIMIT_NOFILE of {soft}",
+            cure="Raise it with `ulimit -n`, or resource.setrlimit() in the harness.",
+        )
+    return wanted
+
+
 class Gateway:
     """
     From before the sandbox is built to its end.
@@ -82,6 +126,9 @@ class Gateway:
         limits: how much of it.
         denials: where refusals are noted.
         look: who is asked for the addresses of a name; None for the host's own resolver.
+
+    Raises:
+        UnsupportedError: the harness may not have the descriptors that so many connections need.
     """
 
     def __init__(
@@ -89,6 +136,8 @@ class Gateway:
     ) -> None:
         self.rules = rules
         self._limits = limits
+        self._connections_max = _connections_max(limits.connections)
+        self._idle_seconds = limits.idle_seconds if limits.idle_seconds is not None else _IDLE_SECONDS
         self._denials = denials
         self._traffic: Traffic = enter()
         self._reactor = self._traffic.reactor
@@ -116,6 +165,13 @@ class Gateway:
         Bytes from the programs, and to them.
         """
         return self._final if self._ended.is_set() else self._account.moved
+
+    def from_now(self) -> Callable[[], Meanwhile]:
+        """
+        A function that says what happens from this moment until it is called.
+        """
+        mark, before = self._denials.mark(), sum(self.moved)
+        return lambda: Meanwhile(self._denials.since(mark), sum(self.moved) - before)
 
     def open(self) -> socket.socket:
         """
@@ -203,8 +259,8 @@ class Gateway:
             return
         name = self._names.name_of(text)
         connection = _Connection(sock, parse_address(text.partition("%")[0]), port, name)
-        if len(self._connections) >= self._limits.connections:
-            why = f"it has {self._limits.connections} connections already"
+        if len(self._connections) >= self._connections_max:
+            why = f"it has {self._connections_max} connections already"
             self._refuse(connection, refused(why))
             return
         verdict = judge(self.rules, name, None if name else connection.address, port, "tcp")
@@ -214,7 +270,9 @@ class Gateway:
         connection.rule = verdict.rule
         self._connections.add(connection)
         self._sweep_later()
-        if name is None:
+        if name is None and verdict.rule is not None and verdict.rule.host == "localhost":
+            self._dial(connection, _loopback(connection.address))
+        elif name is None:
             self._dial(connection, [connection.address])
         else:
             self._lookups.find(name, lambda found: self._dial_judged(connection, found))
@@ -394,7 +452,7 @@ class Gateway:
                 connection.dial.give_up()
             elif connection.pair is not None:
                 at = self._traffic.moved_at(connection.pair)
-                if at and at + self._limits.idle_seconds <= now:
+                if at and at + self._idle_seconds <= now:
                     self._traffic.cut(connection.pair)
         if self._connections:
             self._sweep_later()

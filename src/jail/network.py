@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .address import Address, Network
 
 __all__ = [
+    "LOCALHOST",
     "PORTS_MAX",
     "RESOLVER_PORT",
     "Protocol",
@@ -56,7 +57,7 @@ RESOLVER_PORT = 53
 PORTS_MAX = 128  # each costs two sockets of the harness
 _WEB = ((80, 80), (443, 443))
 _EVERY_PORT = ((1, 65535),)
-_LOCALHOST = ("127.0.0.1", "::1")
+LOCALHOST = ("127.0.0.1", "::1")
 
 # RFC 1123 section 2.1, and "_", which names in use have. The last label is no number, as it is in odd spellings
 # of addresses (inet_aton(3)).
@@ -229,7 +230,7 @@ def _networks(host: str) -> tuple[Network, ...]:
     The addresses of a rule's host; none for a name.
     """
     if host == "localhost":
-        return tuple(parse_network(text) for text in _LOCALHOST)
+        return tuple(parse_network(text) for text in LOCALHOST)
     return (parse_network(host),) if ":" in host or "/" in host or _is_numeric(host) else ()
 
 

@@ -61,6 +61,9 @@ class PolicyFields(TypedDict, total=False):
     workspace_access: Literal["read", "write"]
     network: Literal["none", "host"] | Sequence[str | Rule]
     deny_network: Sequence[str | Rule]
+    network_connections: int | None
+    network_idle: float | str | None
+    network_bytes: int | str | None
     env: Mapping[str, str | SupportsFspath] | Sequence[tuple[str, str]]
     pass_env: Sequence[str]
     hostname: str
@@ -118,6 +121,10 @@ class Policy:
             "*.github.com:443", "10.1.2.0/24:5432", "localhost:5432", "*" (`network.py` has the grammar).
             An empty list is "none".
         deny_network: what may not, although a rule of `network` covers it. Without a port: on none.
+        network_connections: that a list of `network` lets be open at once; 1024 by default, or an eighth of the
+            harness's open files.
+        network_idle: time after which one that moves nothing is cut; 15 minutes by default. Unit: seconds.
+        network_bytes: sent and received, together, after which all are cut. Unit: bytes.
         env: variables set inside, by name. They win over `pass_env`. Kept sorted.
         pass_env: names of variables copied from the caller, where the caller has them.
         hostname: the host name inside, RFC 1123, at most 64 bytes.
@@ -163,6 +170,9 @@ class Policy:
     workspace_access: Literal["read", "write"] = "read"
     network: Literal["none", "host"] | tuple[Rule, ...] = "none"
     deny_network: tuple[Rule, ...] = ()
+    network_connections: int | None = None
+    network_idle: float | None = None
+    network_bytes: int | None = None
     env: tuple[tuple[str, str], ...] = ()
     pass_env: tuple[str, ...] = ()
     hostname: str = "jail"
@@ -370,9 +380,11 @@ def _fill(policy: Policy, parsed: Mapping[str, Any]) -> Policy:
     """
     if isinstance(parsed["network"], tuple):
         ports_of(parsed["network"])
-    elif parsed["deny_network"] and parsed["network"] == "host":
-        msg = "nothing can be taken from the host's own network; list what may be reached in network"
-        raise PolicyError(msg, key="deny_network")
+    elif parsed["network"] == "host":
+        for key in ("deny_network", "network_connections", "network_idle", "network_bytes"):
+            if parsed[key] not in ((), None):
+                msg = "nothing can be taken from the host's own network; list what may be reached in network"
+                raise PolicyError(msg, key=key)
     for key, value in parsed.items():
         object.__setattr__(policy, key, value)
     return policy

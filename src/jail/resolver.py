@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .network import is_name
+from .network import LOCALHOST, is_name
 
 if TYPE_CHECKING:
     import dns.message
@@ -26,7 +26,6 @@ NAMES_MAX = 16384
 _FIRST = 16
 _V4 = 198 << 24 | 18 << 16
 _V6 = "fd00::"
-_LOOPBACK = ("127.0.0.1", "::1")
 
 
 class Names:
@@ -114,7 +113,7 @@ class Resolver:
             if name is None or not name.endswith(".arpa"):
                 self._on_refused(name or question.name.to_text(omit_final_dot=True))
             return dns.rcode.NXDOMAIN
-        addresses = _LOOPBACK if name == "localhost" else self._names.addresses(name)
+        addresses = LOCALHOST if name == "localhost" else self._names.addresses(name)
         if addresses is None:
             return dns.rcode.SERVFAIL
         # HTTPS and SVCB (RFC 9460) have nothing to say: no other port, and no key that would hide the name in TLS.

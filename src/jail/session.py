@@ -152,7 +152,8 @@ def _make_gateway(policy: Policy, look: LookUp | None, at_end: ExitStack) -> tup
         return denials, None
     from .gateway import Gateway, GatewayLimits  # noqa: PLC0415 - most sandboxes have no way out
 
-    gateway = Gateway(Rules(policy.network, policy.deny_network), GatewayLimits(), denials, look)
+    limits = GatewayLimits(policy.network_connections, policy.network_idle, policy.network_bytes)
+    gateway = Gateway(Rules(policy.network, policy.deny_network), limits, denials, look)
     at_end.callback(gateway.close)
     return denials, gateway
 
@@ -311,7 +312,7 @@ class Session:
         exchange = Exchange(self.init, exec_id, what, self._leaf(exec_id, what))
         exchange.on_usage = self._ledger.add  # and no method of ours: whoever drives it keeps nobody alive
         if self.gateway:
-            exchange.refusals = functools.partial(self.denials.since, self.denials.mark())
+            exchange.meanwhile = self.gateway.from_now()
         return exchange
 
     def _leaf(self, exec_id: int, what: Exec) -> Leaf | None:
@@ -408,6 +409,8 @@ class Session:
         What all that has run here has cost so far.
         """
         figures = self.group.usage() if self.group and not self.is_closed else {}
+        if self.gateway:
+            figures = {**figures, "network_bytes": (sum(self.gateway.moved), "what the relay has moved")}
         return self._ledger.total(time.monotonic() - self._began, figures)
 
     @property

@@ -59,7 +59,8 @@ class Usage:
         disk_peak_bytes: the most that the sandbox's own files took, of all its programs.
         throttled_seconds: time that it was kept from running by `cpus`.
         pressure: what it waited for.
-        network_bytes: sent and received; None as long as nothing counts them.
+        network_bytes: sent and received by the sandbox meanwhile, where its network is a list; None where nobody
+            counts them.
         output_bytes: written to standard output and error, as far as that comes by the harness.
         setup: seconds of each phase of building the sandbox, for the run that had it built.
         sources: field -> what its figure was read from.

@@ -321,12 +321,15 @@ def test_other_sandboxes(world):
     """
     serve = "s = socket.create_server(('', 7777)); print('up', flush=True); s.accept()[0].send(b'x')"
     connect = "assert socket.create_connection((sys.argv[1], 7777), 10).recv(1) == b'x'"
-    with world.sandbox() as one, world.sandbox() as other:
-        with one.popen([*PYTHON, ACT, HELPERS + serve], stdout=jail.PIPE, text=True) as server:
-            assert "up\n" == server.stdout.readline()
-            for host in ("127.0.0.1", "10.0.0.1", "ok.test"):
-                assert "ECONNREFUSED" == attempt(other, connect, host)
-            assert "done" == attempt(one, connect, "127.0.0.1")
+    with (
+        world.sandbox() as one,
+        world.sandbox() as other,
+        one.popen([*PYTHON, ACT, HELPERS + serve], stdout=jail.PIPE, text=True) as server,
+    ):
+        assert "up\n" == server.stdout.readline()
+        for host in ("127.0.0.1", "10.0.0.1", "ok.test"):
+            assert "ECONNREFUSED" == attempt(other, connect, host)
+        assert "done" == attempt(one, connect, "127.0.0.1")
 
 
 @ALLOWLIST

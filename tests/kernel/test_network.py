@@ -4,9 +4,13 @@ What a sandbox with a network allowlist reaches, by unmodified programs. network
 Servers are on the host's loopback, and names are given by a resolver of the test's own.
 """
 
+import contextlib
 import errno
 import http.server
+import resource
 import socket
+import socketserver
+import subprocess
 import threading
 
 import pytest
@@ -303,3 +307,162 @@ def test_refuse_more_than_the_sandbox(box):
     """
     with pytest.raises(jail.PolicyError, match=r"^network: "):
         box.run(["true"], network=["other.test"])
+
+
+HOLD = """
+import socket, sys
+kept = []
+for n in range(int(sys.argv[2])):
+    try:
+        s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+        s.sendall(b"x")
+        kept.append(s.recv(1))
+    except (BrokenPipeError, ConnectionResetError):
+        sys.exit(n)
+    kept.append(s)
+"""
+
+
+@pytest.fixture
+def echo():
+    """
+    The port of a server that sends back what it gets, to many at once.
+    """
+
+    class Echo(socketserver.BaseRequestHandler):
+        """
+        One connection.
+        """
+
+        def handle(self):
+            """
+            Until its end.
+            """
+            with contextlib.suppress(ConnectionError):
+                while data := self.request.recv(65536):
+                    self.request.sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(5, 5), (9, 0)])
+def test_connections_are_bounded(limit, expected, echo):
+    """
+    What comes beyond is reset, and told of.
+    """
+    with jail.Sandbox(network=[f"localhost:{echo}"], network_connections=limit) as box:
+        result = python(box, HOLD, echo, 8)
+
+    assert expected == result.exit_code
+    whys = [denial.why for denial in result.denials]
+    assert (["it has 5 connections already"] if expected else []) == whys
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1M", errno.ECONNRESET), ("100M", 0)])
+def test_bytes_are_bounded(limit, expected, echo):
+    """
+    When more were moved, connections are cut.
+    """
+    code = """
+import socket, sys
+s = socket.create_connection(("localhost", int(sys.argv[1])), 20)
+try:
+    for n in range(300):
+        s.sendall(bytes(10000))
+        left = 10000
+        while left:
+            left -= len(s.recv(left))
+except OSError as exc:
+    sys.exit(exc.errno)
+"""
+    with jail.Sandbox(network=[f"localhost:{echo}"], network_bytes=limit) as box:
+        result = python(box, code, echo)
+
+    assert expected == result.exit_code
+    assert 1_000_000 < result.usage.network_bytes <= 6_000_000
+    assert expected or 6_000_000 == box.usage.network_bytes
+
+
+def test_idle_connections_are_cut(echo):
+    """
+    One that moves nothing ends; one that does goes on.
+    """
+    code = """
+import socket, sys, time
+a, b = (socket.create_connection(("localhost", int(sys.argv[1])), 20) for _ in range(2))
+a.sendall(b"x"); a.recv(1)
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    b.sendall(b"x"); assert b.recv(1) == b"x"
+    time.sleep(0.1)
+try:
+    a.recv(1)
+except OSError as exc:
+    sys.exit(exc.errno)
+"""
+    with jail.Sandbox(network=[f"localhost:{echo}"], network_idle=1.5) as box:
+        assert errno.ECONNRESET == python(box, code, echo).exit_code
+
+
+def test_refuse_more_connections_than_descriptors():
+    """
+    A limit that the harness could not keep up with is refused, with the cure.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        with pytest.raises(jail.UnsupportedError, match="RLIMIT_NOFILE of 1024"):
+            jail.Sandbox(network=["a.org"], network_connections=1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+ECHO_ONCE = """
+import socket
+s = socket.create_server(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+c = s.accept()[0]
+while d := c.recv(65536):
+    c.sendall(d)
+"""
+
+
+def test_interpreter_that_is_busy(echo):
+    """
+    Bytes pass while the harness holds the interpreter's lock.
+    """
+    code = """
+import socket, sys, time
+s = socket.create_connection(("localhost", int(sys.argv[1])), 20)
+print("up", flush=True); sys.stdin.readline()
+slowest = 0
+for _ in range(200):
+    began = time.monotonic()
+    s.sendall(b"x" * 1000)
+    assert s.recv(1000, socket.MSG_WAITALL)
+    slowest = max(slowest, time.monotonic() - began)
+print(slowest)
+"""
+    # The server must not need the lock either: it is another process.
+    server = subprocess.Popen([PYTHON, "-I", "-c", ECHO_ONCE], stdout=subprocess.PIPE, text=True)
+    with server, server.stdout as said:
+        port = said.readline().strip()
+        with (
+            jail.Sandbox(network=[f"localhost:{port}"]) as box,
+            box.popen(
+                [PYTHON, "-I", "-c", code, port], stdin=jail.PIPE, stdout=jail.PIPE, text=True
+            ) as process,
+        ):
+            assert "up\n" == process.stdout.readline()
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            held = sum(range(60_000_000))  # one call that keeps the lock, for half a second and more
+            slowest = float(process.stdout.readline())
+
+    assert held
+    assert slowest < 0.3

@@ -46,7 +46,10 @@ FIELDS = {
     "interpreter": st.booleans(),
     "workspace": st.none() | paths,
     "workspace_access": st.sampled_from(["read", "write"]),
-    "network": st.sampled_from(["none", "host"]),
+    "network": st.just("none")
+    | st.lists(st.sampled_from(["a.org", "*.b.org:443", "[::1]:80 any-name", "*"]), max_size=3),
+    "deny_network": st.lists(st.sampled_from(["a.org", "10.0.0.0/8", "[::]:80"]), max_size=2),
+    "network_connections": st.none() | st.integers(1, 8192),
     "env": st.dictionaries(names, text, max_size=4),
     "pass_env": st.lists(names, max_size=4),
     "hostname": st.lists(labels, min_size=1, max_size=3).map(".".join),

@@ -316,12 +316,17 @@ def test_extend(parent, child, expected):
     assert Policy(network=expected) == Policy(network=parent).extend(network=child)
 
 
-def test_refuse_denial_of_the_hosts_network():
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("deny_network", ["evil.com"]), ("network_connections", 9), ("network_idle", 9), ("network_bytes", 9)],
+)
+def test_refuse_less_of_the_hosts_network(key, value):
     """
-    Nothing can be taken from the host's own network.
+    Nothing can be taken from the host's own network; from a list it can.
     """
-    with pytest.raises(PolicyError, match=r"^deny_network: "):
-        Policy(network="host", deny_network=["evil.com"])
+    assert Policy(network=["a.org"], **{key: value})
+    with pytest.raises(PolicyError, match=rf"^{key}: "):
+        Policy(network="host", **{key: value})
 
 
 def test_refuse_names_key_and_place():
