@@ -55,6 +55,9 @@ class Reactor:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, READ)
         self._serve: dict[int, Callable[[], object]] = {}
+        self._fresh: set[int] = (
+            set()
+        )  # watched since the last wait, which meant whoever had the number before
         self._timers: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
         self._submitted: collections.deque[Callable[[], object]] = collections.deque()
@@ -105,6 +108,7 @@ class Reactor:
         Call `serve` each time that `fd` is ready for `events`, or once for each change with `EDGE`.
         """
         self._serve[fd] = serve
+        self._fresh.add(fd)
         self._epoll.register(fd, events)
 
     def unwatch(self, fd: int) -> None:
@@ -125,10 +129,12 @@ class Reactor:
     def _run(self) -> None:
         try:
             while not self._is_over:
-                for fd, _ in self._epoll.poll(self._next(), _BATCH):
+                ready = self._epoll.poll(self._next(), _BATCH)
+                self._fresh.clear()
+                for fd, _ in ready:
                     if fd == self._wake:
                         os.eventfd_read(fd)
-                    elif serve := self._serve.get(fd):
+                    elif fd not in self._fresh and (serve := self._serve.get(fd)):
                         self._guard(serve)
                 while self._submitted:
                     self._guard(self._submitted.popleft())

@@ -439,6 +439,7 @@ def test_interpreter_that_is_busy(echo):
     code = """
 import socket, sys, time
 s = socket.create_connection(("localhost", int(sys.argv[1])), 20)
+s.sendall(b"x"); s.recv(1)
 print("up", flush=True); sys.stdin.readline()
 slowest = 0
 for _ in range(200):
