@@ -21,6 +21,7 @@ __all__ = ["Names", "Resolver"]
 _TTL = 60
 _HEADER_BYTES = 12
 NAMES_MAX = 16384
+_KNOWN_MAX = 1024
 
 # The first few of each prefix are nobody's.
 _FIRST = 16
@@ -73,6 +74,7 @@ class Resolver:
         self._allows = allows
         self._on_refused = on_refused
         self.has_ipv6 = False
+        self._known: dict[bytes, bytes] = {}  # questions that have an answer, both without their number
 
     def answer(self, packet: bytes) -> bytes | None:
         """
@@ -86,11 +88,16 @@ class Resolver:
 
         if len(packet) < _HEADER_BYTES or packet[2] & 0x80:  # an answer to nobody's question
             return None
+        if known := self._known.get(packet[2:]):
+            return packet[:2] + known
         try:
             query = dns.message.from_wire(packet)
             reply = dns.message.make_response(query, recursion_available=True)
             reply.set_rcode(self._fill(query, reply))
-            return reply.to_wire()
+            wire = reply.to_wire()
+            if reply.answer and len(self._known) < _KNOWN_MAX:
+                self._known[packet[2:]] = wire[2:]
+            return wire
         except (dns.exception.DNSException, ValueError):  # ValueError: a number that no enumeration takes
             return packet[:2] + b"\x80\x01" + bytes(8)  # FORMERR, RFC 1035 section 4.1.1
 
