@@ -95,11 +95,11 @@ class Resolver:
             reply = dns.message.make_response(query, recursion_available=True)
             reply.set_rcode(self._fill(query, reply))
             wire = reply.to_wire()
-            if reply.answer and len(self._known) < _KNOWN_MAX:
-                self._known[packet[2:]] = wire[2:]
-            return wire
         except (dns.exception.DNSException, ValueError):  # ValueError: a number that no enumeration takes
             return packet[:2] + b"\x80\x01" + bytes(8)  # FORMERR, RFC 1035 section 4.1.1
+        if reply.answer and len(self._known) < _KNOWN_MAX:
+            self._known[packet[2:]] = wire[2:]
+        return wire
 
     def _fill(self, query: dns.message.Message, reply: dns.message.Message) -> dns.rcode.Rcode:
         import dns.opcode  # noqa: PLC0415 - see answer
