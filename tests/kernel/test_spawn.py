@@ -69,6 +69,10 @@ FAULTS = [
     (NAMESPACES, TREE, Op(OpKind.OVERLAY, "/over", b"/no/such/place:/usr"), errno.ENOENT),
     (NAMESPACES, (MAP,), Op(OpKind.PIVOT), errno.EBADF),
     (Clone.USER, (), Op(OpKind.LOOPBACK), errno.EPERM),
+    (Clone.USER, (), Op(OpKind.LOCAL_ROUTE, args=(2,)), errno.EPERM),
+    (NAMESPACES, (MAP,), Op(OpKind.LISTEN, args=(99, 1, 8080)), errno.EAFNOSUPPORT),
+    (NAMESPACES, (MAP,), Op(OpKind.LISTEN, args=(2, 1, 80)), errno.EACCES),
+    (NAMESPACES, (MAP,), Op(OpKind.LISTEN, args=(2, 1, 8080)), errno.EBADF),  # nobody awaits the socket
     (Clone.USER, (), Op(OpKind.HOSTNAME, data=b"jail"), errno.EPERM),
     (NAMESPACES, (MAP,), Op(OpKind.HOSTNAME, data=b"x" * 65), errno.EINVAL),
     (NAMESPACES, (NO_NEW_PRIVS, refusing("keyctl")), Op(OpKind.KEYRING), errno.ENOTTY),
