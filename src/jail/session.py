@@ -411,7 +411,8 @@ class Session:
         figures = self.group.usage() if self.group and not self.is_closed else {}
         if self.gateway:
             figures = {**figures, "network_bytes": (sum(self.gateway.moved), "what the relay has moved")}
-        return self._ledger.total(time.monotonic() - self._began, figures)
+        with self._ledger_lock:
+            return self._ledger.total(time.monotonic() - self._began, figures)
 
     @property
     def directory(self) -> str:
