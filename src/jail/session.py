@@ -411,8 +411,7 @@ class Session:
         figures = self.group.usage() if self.group and not self.is_closed else {}
         if self.gateway:
             figures = {**figures, "network_bytes": (sum(self.gateway.moved), "what the relay has moved")}
-        with self._ledger_lock:
-            return self._ledger.total(time.monotonic() - self._began, figures)
+        return self._ledger.total(time.monotonic() - self._began, figures)
 
     @property
     def directory(self) -> str:
