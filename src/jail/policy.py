@@ -221,6 +221,7 @@ class Policy:
         What is said later stands: a path or system call named here leaves every other list it was
         in, so that a child can write what its parent reads, hide it, or show again what its parent
         hides. Named twice in one list, it keeps its first place and takes the later ``optional``.
+        A list of `network` appends to a list; after "none" or "host" it begins anew.
         """
         added = parse_fields(fields)
         merged = _fields_of(self)

@@ -50,6 +50,8 @@ FIELDS = {
     | st.lists(st.sampled_from(["a.org", "*.b.org:443", "[::1]:80 any-name", "*"]), max_size=3),
     "deny_network": st.lists(st.sampled_from(["a.org", "10.0.0.0/8", "[::]:80"]), max_size=2),
     "network_connections": st.none() | st.integers(1, 8192),
+    "network_idle": st.none() | st.floats(1, MAX_SECONDS),
+    "network_bytes": st.none() | sizes,
     "env": st.dictionaries(names, text, max_size=4),
     "pass_env": st.lists(names, max_size=4),
     "hostname": st.lists(labels, min_size=1, max_size=3).map(".".join),
@@ -137,31 +139,34 @@ def test_allow_extend_as_documented(parent, fields):
             for path in getattr(child, other)
         }
         assert spellings == ({path.spelling for path in getattr(parent, key)} - elsewhere) | added
-    for key in FIELDS.keys() - {
-        "read",
-        "write",
-        "deny",
-        "env",
-        "pass_env",
-        "allow_syscalls",
-        "deny_syscalls",
-        "waive",
-    }:
+    lists = {"read", "write", "deny", "env", "pass_env", "allow_syscalls", "deny_syscalls", "waive"}
+    for key in FIELDS.keys() - lists - {"network", "deny_network"}:
         assert getattr(extended, key) == getattr(child if key in fields else parent, key)
     assert dict(extended.env) == {**dict(parent.env), **dict(child.env)}
+    assert extended.deny_network == tuple(dict.fromkeys(parent.deny_network + child.deny_network))
+    if "network" in fields and isinstance(parent.network, tuple) and isinstance(child.network, tuple):
+        assert extended.network == tuple(dict.fromkeys(parent.network + child.network))
+    else:
+        assert extended.network == (child if "network" in fields else parent).network
 
 
 @given(policies, policies, policies)
 def test_allow_extend_in_any_grouping(first, second, third):
     """
-    A document on top of two is the same as a document on top of one, on top of another.
+    A document on top of two is the same as a document on top of one, on top of another. The one exception: a list of
+    hosts after "none" or "host" begins anew, and what both are put on top of cannot know that it did.
     """
 
     def fields(policy):
         return {key: getattr(policy, key) for key in FIELDS}
 
     def unordered(fields):  # an item that moves away and back comes last, and order means nothing
-        return {key: set(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+        begins_anew = isinstance(second.network, str) and isinstance(third.network, tuple)
+        return {
+            key: set(value) if isinstance(value, tuple) else value
+            for key, value in fields.items()
+            if key != "network" or not begins_anew
+        }
 
     onto_two = first.extend(**fields(second)).extend(**fields(third))
     onto_one = first.extend(**fields(second.extend(**fields(third))))

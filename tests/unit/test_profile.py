@@ -251,7 +251,7 @@ def test_allow_name_that_is_not_utf8(tmp_path, monkeypatch):
         (b'[env]\nA = "1"\nB = 2\n', "a.toml:3", "env.B: must be text, not 2"),
         (b'[env]\nA = "1"\n"B=" = "2"\n', "a.toml:3", "env.B=: must be the name of a variable"),
         (b'env.A.B = "1"\n', "a.toml:1", "env.A: must be text, not a table"),
-        (b'network = [\n"pypi.org"]\n', "a.toml:1", "network: lists of allowed hosts are not in this version"),
+        (b'network = [\n"pypi.org:0"]\n', "a.toml:2", "network: 'pypi.org:0': '0' is no port"),
         (b'waive = [\n"memry"]\n', "a.toml:2", 'waive: .*Did you mean "memory"'),
     ],
     ids=lambda value: repr(value)[:40],
