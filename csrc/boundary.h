@@ -152,7 +152,8 @@ struct jail_file {
 enum jail_file_call {
 	JAIL_FILE_OPEN = 1, /* open(2); the answer brings the descriptor */
 	JAIL_FILE_MKDIR,    /* mkdir(2) */
-	JAIL_FILE_UNLINK    /* unlinkat(2) */
+	JAIL_FILE_UNLINK,   /* unlinkat(2) */
+	JAIL_FILE_SOCKET /* socket(2): flags is its family, mode its type; the answer brings it */
 };
 
 enum jail_request_kind {

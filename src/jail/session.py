@@ -63,6 +63,8 @@ _REPORT_SECONDS = 15.0
 # How long a file may take to be opened.
 _ANSWER_SECONDS = 15.0
 
+_BRING = (FileCall.OPEN, FileCall.SOCKET)  # a descriptor, that is
+
 
 @functools.lru_cache(maxsize=32)
 def _filter(variant: str, arch: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> bytes:
@@ -334,11 +336,11 @@ class Session:
         Args:
             call: which.
             path: absolute, as seen inside.
-            flags: of open(2) or unlinkat(2).
-            mode: of open(2) or mkdir(2).
+            flags: of open(2) or unlinkat(2); the family of a socket.
+            mode: of open(2) or mkdir(2); the type of a socket.
 
         Returns:
-            A descriptor for `FileCall.OPEN`, which the caller owns; otherwise -1.
+            A descriptor for `FileCall.OPEN` and `FileCall.SOCKET`, which the caller owns; otherwise -1.
 
         Raises:
             OSError: what the call gave.
@@ -355,7 +357,7 @@ class Session:
             event, fds = receive_event_fds(ours, 1)
         if event is None:
             raise self.init.gone()
-        if event.kind is EventKind.FILE and not event.err and len(fds) == (call is FileCall.OPEN):
+        if event.kind is EventKind.FILE and not event.err and len(fds) == (call in _BRING):
             return fds[0] if fds else -1
         for fd in fds:
             os.close(fd)
@@ -364,6 +366,21 @@ class Session:
         if event.kind is EventKind.FILE and event.err:
             raise OSError(event.err, os.strerror(event.err), path)
         raise JailError(f"{path}: it was killed before it could be opened")
+
+    def make_socket(self, family: int, kind: int) -> socket.socket:
+        """
+        A socket in the sandbox's network, neither bound nor connected.
+
+        Args:
+            family: AF_INET or AF_INET6.
+            kind: SOCK_STREAM or SOCK_DGRAM.
+
+        Raises:
+            OSError: what socket(2) gave.
+            SetupError, JailError: as `file` has them.
+        """
+        fd = self.file(FileCall.SOCKET, "socket", family, kind | socket.SOCK_CLOEXEC)
+        return socket.socket(family, kind, 0, fd)
 
     def _await_answer(self, ours: socket.socket, exec_id: int, path: str) -> None:
         """

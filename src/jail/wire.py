@@ -128,6 +128,7 @@ class FileCall(IntEnum):
     OPEN = 1
     MKDIR = 2
     UNLINK = 3
+    SOCKET = 4
 
 
 class Phase(IntEnum):

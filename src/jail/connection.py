@@ -1,0 +1,270 @@
+"""
+One connection of a program's, from `accept` to its end: judged, looked up, judged again, dialled, listened in on, and
+handed to the mover.
+
+All of it is done in the harness's network thread, one callback after the other. Nothing is connected to before the
+rules have allowed it, and then exactly the address that was judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import TYPE_CHECKING, Protocol
+
+from .address import parse_address
+from .dial import Dial, Lookups
+from .greeting import GREETING_BYTES_MAX, read_greeting
+from .loop import READ
+from .network import LOCALHOST, Rule, Rules, Verdict, granted, judge, names_address, refused
+from .reactor import EDGE, Reactor
+from .traffic import Account, Traffic
+
+if TYPE_CHECKING:
+    from .address import Address
+
+__all__ = ["Connection", "Owner"]
+
+_RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
+
+
+class Owner(Protocol):
+    """
+    Whose connection it is: what a gateway has, and what it is told.
+    """
+
+    rules: Rules
+    reactor: Reactor
+    traffic: Traffic
+    account: Account
+    lookups: Lookups
+
+    def deny(self, subject: str, port: int | None, verdict: Verdict) -> None:
+        """
+        Note a refusal.
+        """
+
+    def ended(self, connection: Connection) -> None:
+        """
+        It has ended.
+        """
+
+
+class Connection:
+    """
+    From `begin` to the owner's `ended`, which is called once.
+
+    Args:
+        owner: whose it is.
+        sock: as it was accepted; closed at the end.
+        name: that its address stands for; None where the program has named an address.
+        address: whom the program has connected to.
+        port: there.
+    """
+
+    __slots__ = ("_dial", "_listening", "_owner", "_sock", "address", "name", "pair", "port", "rule")
+
+    def __init__(
+        self, owner: Owner, sock: socket.socket, name: str | None, address: Address, port: int
+    ) -> None:
+        self._owner = owner
+        self._sock = sock
+        self.name = name
+        self.address = address
+        self.port = port
+        self.rule: Rule | None = None
+        self.pair: int | None = None
+        self._dial: Dial | None = None
+        self._listening: socket.socket | None = None  # a copy of `_sock`, while its greeting is awaited
+
+    def begin(self) -> None:
+        """
+        Judge by what the program has asked for, and find whom that means.
+        """
+        verdict = judge(self._owner.rules, self.name, None if self.name else self.address, self.port, "tcp")
+        if not verdict.allowed:
+            self.lose(verdict)
+            return
+        self.rule = verdict.rule
+        if self.name is not None:
+            self._owner.lookups.find(self.name, self._found)
+        elif self.rule is not None and self.rule.host == "localhost":
+            self._connect(_loopback(self.address))
+        else:
+            self._connect([self.address])
+
+    def _found(self, addresses: list[Address]) -> None:
+        """
+        Of what a name has resolved to, dial what the rules allow.
+        """
+        if self._has_ended():
+            return
+        rules = self._owner.rules
+        verdicts = [judge(rules, self.name, address, self.port, "tcp") for address in addresses]
+        allowed = [address for address, verdict in zip(addresses, verdicts, strict=True) if verdict.allowed]
+        if allowed:
+            self._connect(allowed)
+        else:
+            self.lose(next(iter(verdicts), None))
+
+    def _connect(self, addresses: list[Address]) -> None:
+        dial = Dial(self._owner.reactor, addresses, self.port, self._dialled)
+        if self.pair is None and not self._has_ended():
+            self._dial = dial
+
+    def _dialled(self, other: socket.socket | None) -> None:
+        self._dial = None
+        if other is None:
+            self.lose(None)
+            return
+        verdict = self._judge_peer(other) or self._judge_greeting(self._sock)
+        if verdict is not None and not verdict.allowed:
+            other.close()
+            self.lose(verdict)
+            return
+        if verdict is None and not self._listen_in():
+            other.close()
+            self.lose(refused("the harness has no descriptor left"))
+            return
+        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._hand_over(other, is_held=verdict is None) and self._listening:
+            self._owner.reactor.watch(self._listening.fileno(), READ | EDGE, self._heard)
+
+    def _judge_peer(self, other: socket.socket) -> Verdict | None:
+        """
+        A verdict against a connection that has ended at this very host, by a public address that it has.
+        """
+        try:
+            ours, theirs = other.getsockname()[0], other.getpeername()[0]
+        except OSError:
+            return refused("it was reset")
+        if ours != theirs or names_address(self._owner.rules, parse_address(theirs), self.port, "tcp"):
+            return None
+        return refused(f"{theirs} is this host, and no rule names it")
+
+    def _hand_over(self, other: socket.socket, *, is_held: bool) -> bool:
+        owner = self._owner
+        self.pair = owner.traffic.add(self._sock, other, owner.account, self._ended, is_held=is_held)
+        if self.pair is None:
+            other.close()
+            self.lose(refused("the harness has too many connections already"))
+        return self.pair is not None
+
+    # What a program says whom it talks to.
+
+    def _judge_greeting(self, sock: socket.socket) -> Verdict | None:
+        """
+        Whether the first bytes name who was resolved; None while they do not tell.
+        """
+        if self.name is None or (self.rule and self.rule.any_name):
+            return granted(self.rule)
+        try:
+            data = sock.recv(GREETING_BYTES_MAX, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if not data:  # it has ended without a word, and that is passed on
+            return granted(self.rule)
+        greeting = read_greeting(data)
+        if greeting.kind == "more":
+            return None
+        if greeting.kind == "other" or set(greeting.names) == {self.name}:
+            return granted(self.rule)
+        said = ", ".join(greeting.names) or "no name"
+        protocol = "TLS" if greeting.kind == "tls" else "HTTP"
+        return refused(f"{protocol} says {said} on a connection to {self.name}", word="any-name")
+
+    def _listen_in(self) -> bool:
+        """
+        Keep a copy of the program's socket, which will be the mover's, to look at what comes first.
+        """
+        try:
+            self._listening = self._sock.dup()
+        except OSError:
+            return False
+        return True
+
+    def _heard(self) -> None:
+        if self._listening is None or self.pair is None:
+            return
+        verdict = self._judge_greeting(self._listening)
+        if verdict is None:
+            return
+        self._stop_listening()
+        if verdict.allowed:
+            self._owner.traffic.release(self.pair)
+        else:
+            self._deny(verdict)
+            self._owner.traffic.cut(self.pair)
+
+    def _stop_listening(self) -> None:
+        if self._listening is not None:
+            self._owner.reactor.unwatch(self._listening.fileno())
+            self._listening.close()
+            self._listening = None
+
+    # Ends.
+
+    def _deny(self, verdict: Verdict) -> None:
+        self._owner.deny(self.name or str(self.address), self.port, verdict)
+
+    def _has_ended(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def _ended(self) -> None:
+        self._stop_listening()
+        self._owner.ended(self)
+
+    def lose(self, verdict: Verdict | None) -> None:
+        """
+        End one that has no pair yet, by RST: with a verdict against it, or since nobody answers.
+        """
+        if verdict is not None:
+            self._deny(verdict)
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._sock.close()
+        self._ended()
+
+    def sweep(self, now: float, idle_seconds: float) -> None:
+        """
+        End it if it has taken, or was idle for, too long.
+
+        Args:
+            now: of ``time.monotonic``.
+            idle_seconds: that it may be.
+        """
+        if self._dial is not None and self._dial.gives_up_at <= now:
+            self._dial.give_up()
+        elif self.pair is not None:
+            at = self._owner.traffic.moved_at(self.pair)
+            if at and at + idle_seconds <= now:
+                self.cut()
+
+    def cut(self) -> None:
+        """
+        End it at once, wherever it is on its way. Its owner is told, now or soon.
+        """
+        if self.pair is not None:
+            self._stop_listening()
+            self._owner.traffic.cut(self.pair)
+        else:
+            self.lose(None)
+
+    def drop(self) -> None:
+        """
+        Close its descriptors, in a forked copy of the harness.
+        """
+        self._sock.close()
+
+
+def _loopback(address: Address) -> list[Address]:
+    """
+    Where a server of the host's may listen that a program calls localhost: it has the one address, or the other.
+    """
+    return [address, *(other for text in LOCALHOST if (other := parse_address(text)) != address)]
