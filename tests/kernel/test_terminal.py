@@ -735,7 +735,7 @@ def test_not_the_main_thread():
     """
     A thread, which hears no signals, relays as well, and sees another size when it looks again.
     """
-    code = "import os\nwhile os.get_terminal_size(0) != (132, 50): input()\nprint('seen', flush=True)"
+    code = "import os\nprint('ready', flush=True)\ninput()\nprint(*os.get_terminal_size(0), flush=True)"
     with users_terminal() as (user, slave), program(*PYTHON, code) as (master, ended):
         before = termios.tcgetattr(slave)
 
@@ -746,13 +746,14 @@ def test_not_the_main_thread():
         thread = threading.Thread(target=work)
         thread.start()
         await_true(lambda: before != termios.tcgetattr(slave))
+        assert b"ready\r\n" == os.read(user, 100)
         Size(50, 132).apply(user)
         await_true(lambda: Size(50, 132) == Size.of(master))
         os.write(user, b"\r")
         thread.join(SECONDS)
         assert not thread.is_alive()
         assert before == termios.tcgetattr(slave)
-        assert b"seen\r\n" == os.read(user, 100)
+        assert b"132 50\r\n" == os.read(user, 100)
 
 
 def test_output_that_nobody_reads(tmp_path):
