@@ -9,7 +9,7 @@ b'hello\n'
 from __future__ import annotations
 
 from .command import DEVNULL, PIPE, STDOUT
-from .denial import Denial
+from .denial import Denial, Question
 from .errors import JailError, MeasurementError, PolicyError, ProgramError, SetupError, UnsupportedError
 from .files import Entry
 from .guarantee import Guarantee, Strength
@@ -31,6 +31,7 @@ from .policy import Policy, PolicyPath
 from .probe import probe
 from .process import Process
 from .profile import load_policy, parse_policy
+from .reach import Reach
 from .result import Output, Result, Text
 from .sandbox import Sandbox, run
 from .timeline import Timeline
@@ -62,6 +63,8 @@ __all__ = [
     "Process",
     "ProcessLimit",
     "ProgramError",
+    "Question",
+    "Reach",
     "Result",
     "Sandbox",
     "SetupError",

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import inspect
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from .command import Command, Exec, ExecFields, StreamFields
+from .denial import Ask, AskLater, Question
 from .exchange import Exchange
 from .files import ENTRIES, FILE_BYTES, TREE_BYTES, Entry, Files
 from .onloop import OnLoop, Reader, Writer, until_ready
@@ -123,6 +125,8 @@ class Sandbox(Box[Process]):
         policy: a `Policy`, or the name or path of a profile.
         name: by which ``jail ps`` and its kin find it.
         resolver: who is asked for names, in a thread; see `jail.Sandbox`.
+        ask: who is asked about what no rule is about: a function, in a thread; or a coroutine function, on the running
+            loop. See `jail.Sandbox`.
         fields: fields of `Policy` in addition.
 
     Raises:
@@ -135,9 +139,10 @@ class Sandbox(Box[Process]):
         *,
         name: str | None = None,
         resolver: LookUp | None = None,
+        ask: Ask | AskLater | None = None,
         **fields: Unpack[PolicyFields],
     ) -> None:
-        super().__init__(make_session(policy, fields, name, resolver))
+        super().__init__(make_session(policy, fields, name, resolver, _in_thread(ask)))
         self._files = Files(self._session)
 
     @overload
@@ -258,6 +263,21 @@ class Sandbox(Box[Process]):
         await self.close()
 
 
+def _in_thread(ask: Ask | AskLater | None) -> Ask | None:
+    """
+    A function for a thread, which waits for the loop if it has to.
+    """
+    if ask is None or not inspect.iscoroutinefunction(ask):
+        return cast("Ask | None", ask)
+    loop = asyncio.get_running_loop()
+
+    def asked(question: Question) -> bool | None:
+        answer: bool | None = asyncio.run_coroutine_threadsafe(ask(question), loop).result()
+        return answer
+
+    return asked
+
+
 async def _close(session: Session) -> None:
     """
     Wait on the loop until nobody is left; what is done after that takes no time.
@@ -291,6 +311,7 @@ async def run(
     policy: Policy | None = ...,
     name: str | None = ...,
     resolver: LookUp | None = ...,
+    ask: Ask | AskLater | None = ...,
     text: Literal[True],
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -303,6 +324,7 @@ async def run(
     policy: Policy | None = ...,
     name: str | None = ...,
     resolver: LookUp | None = ...,
+    ask: Ask | AskLater | None = ...,
     text: Literal[False] = ...,
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -314,6 +336,7 @@ async def run(
     policy: Policy | None = None,
     name: str | None = None,
     resolver: LookUp | None = None,
+    ask: Ask | AskLater | None = None,
     text: bool = False,
     check: bool = False,
     **fields: Unpack[RunFields],
@@ -323,7 +346,7 @@ async def run(
     """
     given: dict[str, Any] = dict(fields)
     streams: Any = {key: given.pop(key) for key in StreamFields.__annotations__ if key in given}
-    session = make_session(policy if policy is not None else profile, given, name, resolver)
+    session = make_session(policy if policy is not None else profile, given, name, resolver, _in_thread(ask))
     try:
         result = await _run(session, session.prepare(cmd, streams, text=text, last=True))
     finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from .address import parse_address
@@ -45,6 +46,11 @@ class Owner(Protocol):
         Note a refusal.
         """
 
+    def ask(self, subject: str, port: int, verdict: Verdict, on_verdict: Callable[[Verdict], object]) -> bool:
+        """
+        Have the harness asked about what is refused, and call back with what it says; False: it is not to be asked.
+        """
+
     def ended(self, connection: Connection) -> None:
         """
         It has ended.
@@ -63,7 +69,10 @@ class Connection:
         port: there.
     """
 
-    __slots__ = ("_dial", "_listening", "_owner", "_sock", "address", "name", "pair", "port", "rule")
+    __slots__ = (
+        "_dial", "_listening", "_owner", "_peer", "_peer_is_this_host", "_sock", "address", "name", "pair", "port",
+        "rule",
+    )  # fmt: skip
 
     def __init__(
         self, owner: Owner, sock: socket.socket, name: str | None, address: Address, port: int
@@ -76,6 +85,8 @@ class Connection:
         self.rule: Rule | None = None
         self.pair: int | None = None
         self._dial: Dial | None = None
+        self._peer: Address | None = None
+        self._peer_is_this_host = False
         self._listening: socket.socket | None = None  # a copy of `_sock`, while its greeting is awaited
 
     def begin(self) -> None:
@@ -83,6 +94,12 @@ class Connection:
         Judge by what the program has asked for, and find whom that means.
         """
         verdict = judge(self._owner.rules, self.name, None if self.name else self.address, self.port, "tcp")
+        if verdict.allowed or not self._owner.ask(self._subject, self.port, verdict, self._go_on):
+            self._go_on(verdict)
+
+    def _go_on(self, verdict: Verdict) -> None:
+        if self._has_ended():
+            return
         if not verdict.allowed:
             self.lose(verdict)
             return
@@ -118,7 +135,9 @@ class Connection:
         if other is None:
             self.lose(None)
             return
-        verdict = self._judge_peer(other) or self._judge_greeting(self._sock)
+        verdict: Verdict | None = self._judge_peer(other)
+        if verdict and verdict.allowed:
+            verdict = self._judge_greeting(self._sock)
         if verdict is not None and not verdict.allowed:
             other.close()
             self.lose(verdict)
@@ -131,17 +150,36 @@ class Connection:
         if self._hand_over(other, is_held=verdict is None) and self._listening:
             self._owner.reactor.watch(self._listening.fileno(), READ | EDGE, self._heard)
 
-    def _judge_peer(self, other: socket.socket) -> Verdict | None:
+    def _judge_peer(self, other: socket.socket) -> Verdict:
         """
-        A verdict against a connection that has ended at this very host, by a public address that it has.
+        Whether it may be with whom it is: the rules may have changed meanwhile.
         """
         try:
-            ours, theirs = other.getsockname()[0], other.getpeername()[0]
+            ours, theirs = (parse_address(name()[0]) for name in (other.getsockname, other.getpeername))
         except OSError:
             return refused("it was reset")
-        if ours != theirs or names_address(self._owner.rules, parse_address(theirs), self.port, "tcp"):
-            return None
-        return refused(f"{theirs} is this host, and no rule names it")
+        self._peer, self._peer_is_this_host = theirs, ours == theirs
+        return self._judge_now()
+
+    def _judge_now(self) -> Verdict:
+        rules, peer = self._owner.rules, self._peer
+        verdict = judge(rules, self.name, self.address if self.name is None else peer, self.port, "tcp")
+        if not verdict.allowed or peer is None or not self._peer_is_this_host:
+            return verdict
+        if names_address(rules, peer, self.port, "tcp"):
+            return verdict
+        return refused(f"{peer} is this host, by a public address, and no rule names it")
+
+    def judge_again(self) -> None:
+        """
+        The rules have changed: cut it, if it may not be any more.
+        """
+        if self.rule is None:  # it is yet to be judged
+            return
+        verdict = self._judge_now()
+        if not verdict.allowed:
+            self._deny(verdict)
+            self.cut()
 
     def _hand_over(self, other: socket.socket, *, is_held: bool) -> bool:
         owner = self._owner
@@ -207,8 +245,12 @@ class Connection:
 
     # Ends.
 
+    @property
+    def _subject(self) -> str:
+        return self.name or str(self.address)
+
     def _deny(self, verdict: Verdict) -> None:
-        self._owner.deny(self.name or str(self.address), self.port, verdict)
+        self._owner.deny(self._subject, self.port, verdict)
 
     def _has_ended(self) -> bool:
         return self._sock.fileno() < 0

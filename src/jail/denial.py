@@ -1,15 +1,16 @@
 """
-What was refused, by which rule, and the line of policy that would allow it.
+What was refused, by which rule, and the line of policy that would allow it; and what the harness is asked instead.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Denial", "Denials", "Meanwhile"]
+__all__ = ["Ask", "AskLater", "Denial", "Denials", "Meanwhile", "Question"]
 
 _KEPT = 1024
 
@@ -38,6 +39,32 @@ class Denial:
     def __str__(self) -> str:
         what = self.subject if self.port is None else f"{self.subject}, port {self.port}"
         return f"{self.guarantee}: {what}: {self.why}. To allow it: {self.cure}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """
+    A program of a sandbox wants to connect, and no rule of its policy is about that.
+
+    Args:
+        subject: whom to: a name, or an address.
+        port: there.
+        why: what the rules have to say, in a few words.
+        rule: that True adds to the sandbox's, for as long as it lives.
+    """
+
+    subject: str
+    port: int
+    why: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}, port {self.port}: {self.why}"
+
+
+# True: it may, from now on. False: it may not, and is not asked for again. None: not this time.
+Ask = Callable[[Question], bool | None]
+AskLater = Callable[[Question], Coroutine[Any, Any, bool | None]]
 
 
 class Meanwhile(NamedTuple):

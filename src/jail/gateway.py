@@ -11,18 +11,19 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .address import parse_address
 from .connection import Connection
-from .denial import Denial, Denials, Meanwhile
+from .denial import Ask, Denial, Denials, Meanwhile, Question
 from .dial import LookUp, Lookups, look_up
 from .errors import UnsupportedError
 from .fork import forget_in_child
 from .loop import READ
 from .nameserver import NameServer
-from .network import RESOLVER_PORT, Rules, Verdict, judge_name, refused
+from .network import RESOLVER_PORT, Rules, Verdict, granted, judge_name, listened_ports, refused, rule_for
+from .question import Questions
 from .resolver import Names, Resolver
 from .spawn import receive_event_fds
 from .traffic import Account, Traffic, enter, leave
@@ -83,15 +84,26 @@ class Gateway:
         limits: how much of it.
         denials: where refusals are noted.
         look: who is asked for the addresses of a name; None for the host's own resolver.
+        ask: who is asked about what no rule is about; None for nobody.
+
+    Attributes:
+        rules: who may be reached at this moment.
+        ports: that are listened on.
 
     Raises:
         UnsupportedError: the harness may not have the descriptors that so many connections need.
     """
 
     def __init__(
-        self, rules: Rules, limits: GatewayLimits, denials: Denials, look: LookUp | None = None
+        self,
+        rules: Rules,
+        limits: GatewayLimits,
+        denials: Denials,
+        look: LookUp | None = None,
+        ask: Ask | None = None,
     ) -> None:
         self.rules = rules
+        self.ports = set(listened_ports(rules.allow))
         self._limits = limits
         self._connections_max = _connections_max(limits.connections)
         self._idle_seconds = limits.idle_seconds if limits.idle_seconds is not None else _IDLE_SECONDS
@@ -99,8 +111,9 @@ class Gateway:
         self.traffic: Traffic = enter()
         self.reactor = self.traffic.reactor
         self._names = Names()
-        resolver = Resolver(self._names, self._allows_name, self._refuse_name)
-        self._server = NameServer(self.reactor, resolver)
+        self._resolver = Resolver(self._names, self._allows_name, self._refuse_name)
+        self._server = NameServer(self.reactor, self._resolver)
+        self._questions = Questions(self.reactor, ask) if ask else None
         self.lookups = Lookups(self.reactor, look or look_up)
         self._listeners: list[socket.socket] = []
         self._connections: set[Connection] = set()
@@ -162,6 +175,9 @@ class Gateway:
             self._ours = None
 
     def _take(self, sock: socket.socket) -> None:
+        if self._is_closed:
+            sock.close()
+            return
         port = sock.getsockname()[1]
         if port == RESOLVER_PORT:
             self._server.take(sock)
@@ -173,10 +189,54 @@ class Gateway:
         if not self._is_closed:
             self.reactor.watch(sock.fileno(), READ, lambda: self._accept(sock, port))
 
+    # What may be reached.
+
+    def add(self, listeners: Iterable[socket.socket]) -> None:
+        """
+        Accept on these as well, which are ours from now on. From any thread.
+        """
+
+        def take() -> None:
+            for sock in listeners:
+                self.ports.add(sock.getsockname()[1])
+                self._take(sock)
+
+        self.reactor.call(take)
+
+    def change(self, change: Callable[[Rules], Rules]) -> None:
+        """
+        Have other rules, and cut what they do not allow. From any thread.
+        """
+
+        def apply() -> None:
+            self.rules = change(self.rules)
+            self._resolver.forget()
+            for connection in list(self._connections):
+                connection.judge_again()
+
+        self.reactor.call(apply)
+
+    def ask(self, subject: str, port: int, verdict: Verdict, on_verdict: Callable[[Verdict], object]) -> bool:
+        """
+        See `Owner`.
+        """
+        if self._questions is None or verdict.rule is not None:
+            return False
+        rule = rule_for(subject, port)
+
+        def answered(allowed: bool) -> None:  # noqa: FBT001 - a callback
+            if allowed:
+                self.rules = Rules(tuple(dict.fromkeys((*self.rules.allow, rule))), self.rules.deny)
+            on_verdict(granted(rule) if allowed else refused("the harness was asked, and did not allow it"))
+
+        self._questions.put(Question(subject, port, verdict.why, str(rule)), answered)
+        return True
+
     # Names.
 
     def _allows_name(self, name: str) -> bool:
-        return judge_name(self.rules, name).allowed
+        verdict = judge_name(self.rules, name)
+        return verdict.allowed or (self._questions is not None and verdict.rule is None)
 
     def _refuse_name(self, name: str) -> None:
         self.deny(name, None, judge_name(self.rules, name))

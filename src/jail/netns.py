@@ -2,14 +2,15 @@
 The ops that make a sandbox's network: `lo`, and for an allowlist all that a program meets on its way out.
 
 Pure. With an allowlist every address is the sandbox's own. On each port that some rule allows, and on the
-resolver's, a socket listens that the harness has; on any other port the kernel says ECONNREFUSED.
+resolver's, a socket listens that the harness has; on any other port the kernel says ECONNREFUSED. The web's two
+ports are always among them: who is refused there is told why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .network import RESOLVER_PORT, ports_of
+from .network import RESOLVER_PORT, listened_ports
 from .ops import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, Op, OpKind
 from .policy import Policy
 from .view import View
@@ -32,7 +33,7 @@ def network_ops(policy: Policy) -> Iterator[Op]:
         optional = family == AF_INET6
         yield Op(OpKind.LOCAL_ROUTE, args=(family,), optional=optional)
         yield Op(OpKind.LISTEN, args=(family, SOCK_DGRAM, RESOLVER_PORT), optional=optional)
-        for port in (RESOLVER_PORT, *ports_of(policy.network)):
+        for port in (RESOLVER_PORT, *listened_ports(policy.network)):
             yield Op(OpKind.LISTEN, args=(family, SOCK_STREAM, port), optional=optional)
 
 

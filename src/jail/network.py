@@ -44,11 +44,13 @@ __all__ = [
     "is_name",
     "judge",
     "judge_name",
+    "listened_ports",
     "names_address",
     "parse_denial",
     "parse_rule",
     "ports_of",
     "refused",
+    "rule_for",
 ]
 
 Protocol = Literal["tcp", "udp"]
@@ -260,6 +262,24 @@ def ports_of(rules: Iterable[Rule], protocol: Protocol = "tcp") -> tuple[int, ..
     if len(ports) > PORTS_MAX:
         raise _too_many()
     return tuple(sorted(ports))
+
+
+def listened_ports(rules: Iterable[Rule]) -> tuple[int, ...]:
+    """
+    The ports that are listened on for TCP: those of the rules, and those of the web, so that who is refused there is
+    told of.
+
+    Raises:
+        PolicyError: as `ports_of`.
+    """
+    return tuple(sorted({*ports_of(rules), *(port for port, _ in _WEB)}))
+
+
+def rule_for(subject: str, port: int) -> Rule:
+    """
+    The rule that allows one name, or address, at one port.
+    """
+    return Rule(subject, ((port, port),), "tcp")
 
 
 def _too_many() -> PolicyError:

@@ -30,7 +30,7 @@ from .fields import (
     parse_env_value,
     parse_list,
 )
-from .network import Rule, parse_rule, ports_of
+from .network import Rule, listened_ports, parse_rule
 from .units import render_bytes, render_seconds, render_value
 
 __all__ = ["Policy", "PolicyFields", "PolicyPath", "parse_fields"]
@@ -119,7 +119,7 @@ class Policy:
         workspace_access: "read" or "write".
         network: "none"; "host" for the host's own; or a list of all that may be reached: "pypi.org",
             "*.github.com:443", "10.1.2.0/24:5432", "localhost:5432", "*" (`network.py` has the grammar).
-            An empty list is "none".
+            An empty list lets nothing out; unlike "none", it tells what was refused, and can be added to later.
         deny_network: what may not, although a rule of `network` covers it. Without a port: on none.
         network_connections: that a list of `network` lets be open at once; 1024 by default, or an eighth of the
             harness's open files.
@@ -221,7 +221,8 @@ class Policy:
         What is said later stands: a path or system call named here leaves every other list it was
         in, so that a child can write what its parent reads, hide it, or show again what its parent
         hides. Named twice in one list, it keeps its first place and takes the later ``optional``.
-        A list of `network` appends to a list; after "none" or "host" it begins anew.
+        A list of `network` appends to a list; after "none" or "host" it begins anew, and one that is empty
+        allows nothing.
         """
         added = parse_fields(fields)
         merged = _fields_of(self)
@@ -230,9 +231,8 @@ class Policy:
                 named = {identity(item) for item in added[key]}
                 merged[rival] = tuple(item for item in merged[rival] if identity(item) not in named)
         for key, value in added.items():
-            if key in ITEMS or (
-                key == "network" and isinstance(value, tuple) and isinstance(merged[key], tuple)
-            ):
+            adds = key == "network" and value and isinstance(value, tuple) and isinstance(merged[key], tuple)
+            if key in ITEMS or adds:
                 merged[key] = _distinct((*merged[key], *value))
             else:
                 merged[key] = tuple(sorted(dict((*merged[key], *value)).items())) if key == "env" else value
@@ -291,7 +291,7 @@ def _parse_field(key: str, value: object, locate: Locate) -> object:
     """
     if key == "network" and isinstance(value, (list, tuple)):
         rules = (_blamed(parse_rule, item, key, index, locate) for index, item in enumerate(value))
-        return tuple(dict.fromkeys(rules)) or "none"
+        return tuple(dict.fromkeys(rules))
     if key in SCALARS:
         return _blamed(SCALARS[key], value, key, None, locate)
     if key in ITEMS:
@@ -380,7 +380,7 @@ def _fill(policy: Policy, parsed: Mapping[str, Any]) -> Policy:
         PolicyError: two of them make no sense together.
     """
     if isinstance(parsed["network"], tuple):
-        ports_of(parsed["network"])
+        listened_ports(parsed["network"])
     elif parsed["network"] == "host":
         for key in ("deny_network", "network_connections", "network_idle", "network_bytes"):
             if parsed[key] not in ((), None):

@@ -17,6 +17,7 @@ from .guarantee import Guarantee
 from .outcome import Outcome
 from .plan import Plan
 from .policy import Policy
+from .reach import Reach
 from .result import Output, Text
 from .session import Session
 from .streams import set_size, typed
@@ -236,6 +237,13 @@ class Box(Generic[Started]):
         What was refused in here so far, each once; see `Result.denials` for one run.
         """
         return self._session.denials.since()
+
+    @property
+    def network(self) -> Reach:
+        """
+        What may be reached from here, where that is a list; it can be changed.
+        """
+        return Reach(self._session)
 
     @property
     def usage(self) -> Usage:

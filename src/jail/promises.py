@@ -47,7 +47,7 @@ def _listed(policy: Policy) -> str:
     """
     What the relay lets through. The namespace lets nothing: who decides is the harness.
     """
-    rules = ", ".join(map(str, policy.network))
+    rules = ", ".join(map(str, policy.network)) or "nothing"
     denied = f", but for {', '.join(map(str, policy.deny_network))}" if policy.deny_network else ""
     return f"there is no way out but the relay's, which connects to {rules}{denied}"
 

@@ -76,6 +76,12 @@ class Resolver:
         self.has_ipv6 = False
         self._known: dict[bytes, bytes] = {}  # questions that have an answer, both without their number
 
+    def forget(self) -> None:
+        """
+        The rules have changed: what was answered may be answered in another way.
+        """
+        self._known.clear()
+
     def answer(self, packet: bytes) -> bytes | None:
         """
         The answer to a packet; None where it deserves none. Never raises.

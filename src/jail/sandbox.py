@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .command import Command, Exec, ExecFields, StreamFields
+from .denial import Ask
 from .files import Files
 from .loop import Loop
 from .policy import Policy, PolicyFields
@@ -40,6 +41,9 @@ class Sandbox(Box[Process], Files):
         name: by which ``jail ps``, ``inspect``, ``kill`` and ``exec`` of the same user find it, while it lives.
         resolver: who is asked for the addresses of a name that `network` allows, when a program connects to it: a
             function of the name, which may block, and raises OSError where there are none. None for the host's own.
+        ask: who is asked, while a program waits, whether it may reach what no rule of `network` and `deny_network` is
+            about: a function of a `Question`, called in a thread, which gives True for yes, from now on; False for
+            no, and do not ask again; None for not this time. None for nobody.
         fields: fields of `Policy` in addition: lists are appended to the profile's, the rest replaces.
 
     Raises:
@@ -58,9 +62,10 @@ class Sandbox(Box[Process], Files):
         *,
         name: str | None = None,
         resolver: LookUp | None = None,
+        ask: Ask | None = None,
         **fields: Unpack[PolicyFields],
     ) -> None:
-        super().__init__(make_session(policy, fields, name, resolver))
+        super().__init__(make_session(policy, fields, name, resolver, ask))
 
     @overload
     def run(
@@ -155,11 +160,12 @@ def make_session(
     fields: Mapping[str, Any],
     name: str | None,
     resolver: LookUp | None = None,
+    ask: Ask | None = None,
 ) -> Session:
     """
     A session, with a name if it is to have one.
     """
-    session = Session(policy, fields, resolver)
+    session = Session(policy, fields, resolver, ask)
     if name is not None:
         from .remote import register  # noqa: PLC0415 - most sandboxes have no name
 
@@ -201,6 +207,7 @@ def run(
     policy: Policy | None = ...,
     name: str | None = ...,
     resolver: LookUp | None = ...,
+    ask: Ask | None = ...,
     text: Literal[True],
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -213,6 +220,7 @@ def run(
     policy: Policy | None = ...,
     name: str | None = ...,
     resolver: LookUp | None = ...,
+    ask: Ask | None = ...,
     text: Literal[False] = ...,
     check: bool = ...,
     **fields: Unpack[RunFields],
@@ -224,6 +232,7 @@ def run(
     policy: Policy | None = None,
     name: str | None = None,
     resolver: LookUp | None = None,
+    ask: Ask | None = None,
     text: bool = False,
     check: bool = False,
     **fields: Unpack[RunFields],
@@ -237,6 +246,7 @@ def run(
         policy: a policy to use instead of a profile.
         name: as for `Sandbox`.
         resolver: as for `Sandbox`.
+        ask: as for `Sandbox`.
         text: give the output as text instead of bytes.
         check: raise `ProgramError` unless it exits with 0.
         fields: fields of `Policy` in addition: ``workspace="."``, ``memory="512M"``, ``timeout=60``, ...; and
@@ -253,7 +263,7 @@ def run(
     """
     given: dict[str, Any] = dict(fields)
     streams: Any = {key: given.pop(key) for key in StreamFields.__annotations__ if key in given}
-    session = make_session(policy if policy is not None else profile, given, name, resolver)
+    session = make_session(policy if policy is not None else profile, given, name, resolver, ask)
     try:
         result = _run(session, session.prepare(cmd, streams, text=text, last=True))
     finally:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from .cgroup import Group, Leaf
 from .command import Command, Defaults, Exec, parse_exec
-from .denial import Denials
+from .denial import Ask, Denials
 from .environment import build_environment
-from .errors import JailError, SetupError
+from .errors import JailError, PolicyError, SetupError
 from .exchange import Exchange
 from .guarantee import Guarantee
 from .host import Host
@@ -145,17 +145,25 @@ def _make_group(policy: Policy, host: Host, view: View, at_end: ExitStack) -> Gr
     return group
 
 
-def _make_gateway(policy: Policy, look: LookUp | None, at_end: ExitStack) -> tuple[Denials, Gateway | None]:
+def _make_gateway(
+    policy: Policy, look: LookUp | None, ask: Ask | None, at_end: ExitStack
+) -> tuple[Denials, Gateway | None]:
     """
     The way out of a sandbox that has one.
+
+    Raises:
+        PolicyError: there is nothing to ask about.
     """
     denials = Denials()
     if not isinstance(policy.network, tuple):
+        if ask is not None:
+            msg = f'it is "{policy.network}", and ask is about what a list does not have: network = []'
+            raise PolicyError(msg, key="network")
         return denials, None
     from .gateway import Gateway, GatewayLimits  # noqa: PLC0415 - most sandboxes have no way out
 
     limits = GatewayLimits(policy.network_connections, policy.network_idle, policy.network_bytes)
-    gateway = Gateway(Rules(policy.network, policy.deny_network), limits, denials, look)
+    gateway = Gateway(Rules(policy.network, policy.deny_network), limits, denials, look, ask)
     at_end.callback(gateway.close)
     return denials, gateway
 
@@ -192,6 +200,7 @@ class Session:
         policy: a `Policy`, or the name or path of a profile.
         fields: fields of `Policy` in addition.
         look: who is asked for the addresses of a name that is allowed; None for the host's own resolver.
+        ask: who is asked about what no rule is about; None for nobody.
 
     Raises:
         PolicyError, UnsupportedError, SetupError: as `Sandbox` has them.
@@ -202,6 +211,7 @@ class Session:
         policy: Policy | str | os.PathLike[str],
         fields: Mapping[str, Any],
         look: LookUp | None = None,
+        ask: Ask | None = None,
     ) -> None:
         base = policy if isinstance(policy, Policy) else load_policy(policy)
         self.policy = base.extend(**fields) if fields else base
@@ -219,7 +229,7 @@ class Session:
             planned = time.monotonic()
             self.group = _make_group(self.policy, host, self.view, at_end)
             grouped = time.monotonic()
-            self.denials, self.gateway = _make_gateway(self.policy, look, at_end)
+            self.denials, self.gateway = _make_gateway(self.policy, look, ask, at_end)
             self.init = self._spawn()
             self.at_end = at_end.pop_all()
         self.init.setup |= {"plan": planned - began} | ({"cgroup": grouped - planned} if self.group else {})
@@ -291,6 +301,14 @@ class Session:
         A number for the next exec.
 
         Raises:
+            JailError: as `refuse_ended`.
+        """
+        self.refuse_ended()
+        return next(self._ids)
+
+    def refuse_ended(self) -> None:
+        """
+        Raises:
             JailError: the sandbox is closed, lost, or another process's.
         """
         if self.is_closed:
@@ -298,7 +316,6 @@ class Session:
         self.refuse_in_child()
         if self.init.pidfd < 0:
             raise self.init.lost()
-        return next(self._ids)
 
     def open(self, what: Exec) -> Exchange:
         """

@@ -144,7 +144,7 @@ def test_allow_extend_as_documented(parent, fields):
         assert getattr(extended, key) == getattr(child if key in fields else parent, key)
     assert dict(extended.env) == {**dict(parent.env), **dict(child.env)}
     assert extended.deny_network == tuple(dict.fromkeys(parent.deny_network + child.deny_network))
-    if "network" in fields and isinstance(parent.network, tuple) and isinstance(child.network, tuple):
+    if isinstance(parent.network, tuple) and isinstance(child.network, tuple) and child.network:
         assert extended.network == tuple(dict.fromkeys(parent.network + child.network))
     else:
         assert extended.network == (child if "network" in fields else parent).network
@@ -154,14 +154,16 @@ def test_allow_extend_as_documented(parent, fields):
 def test_allow_extend_in_any_grouping(first, second, third):
     """
     A document on top of two is the same as a document on top of one, on top of another. The one exception: a list of
-    hosts after "none" or "host" begins anew, and what both are put on top of cannot know that it did.
+    hosts after "none", "host" or an empty one begins anew, and what both are put on top of cannot know that it did.
     """
 
     def fields(policy):
         return {key: getattr(policy, key) for key in FIELDS}
 
     def unordered(fields):  # an item that moves away and back comes last, and order means nothing
-        begins_anew = isinstance(second.network, str) and isinstance(third.network, tuple)
+        begins_anew = (isinstance(second.network, str) or not second.network) and isinstance(
+            third.network, tuple
+        )
         return {
             key: set(value) if isinstance(value, tuple) else value
             for key, value in fields.items()

@@ -305,7 +305,8 @@ def test_policy_holds_rules():
         ("host", ["a.org"], ["a.org"]),
         (["a.org"], ["b.org"], ["a.org", "b.org"]),
         (["a.org"], "none", "none"),
-        (["a.org"], [], "none"),
+        (["a.org"], [], []),
+        ("none", [], []),
         (["a.org"], "host", "host"),
     ],
 )
