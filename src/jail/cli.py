@@ -21,7 +21,9 @@ from .destination import Destination
 from .doctor import diagnose
 from .errors import JailError, PolicyError, SetupError
 from .explain import render_guarantees, render_plan, render_plan_json
+from .inert import render_inert
 from .live import INTERACTIVE_HELP, SHELL, add_commands, parse_variable, run_at_terminal
+from .outcome import Exited
 from .policy import Policy
 from .probe import probe
 from .profile import list_profiles, load_policy
@@ -96,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TO",
         help="write the result as a page of HTML, with charts of what it used over time",
     )
+    one.add_argument(
+        "-q", "--quiet", action="store_true", help="say nothing of what was refused, and of why it ended"
+    )
     one.add_argument("-t", "--tty", action="store_true", help="give it a terminal of its own, shown at ours")
     one.add_argument("-i", "--interactive", action="store_true", help=INTERACTIVE_HELP)
     _add_live_options(one)
@@ -110,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cwd", metavar="DIR", help="where it starts, as seen inside (default: the workspace)"
     )
     _add_live_options(shell)
-    shell.set_defaults(command=_run, cmd=SHELL, tty=True, json=None, report=None)
+    shell.set_defaults(command=_run, cmd=SHELL, tty=True, json=None, report=None, quiet=False)
 
     add_commands(commands)
     add_top(commands)
@@ -242,7 +247,18 @@ def _run(args: argparse.Namespace) -> int:
             files["--json"].write(result.to_json() + "\n")
         if "--report" in files:
             files["--report"].write(_report(result, policy))
+    if not args.quiet:
+        _say_why(result)
     return result.exit_code
+
+
+def _say_why(result: Result[Any]) -> None:
+    """
+    What an exit code does not tell: that it was ended, which limits it met, what it was refused.
+    """
+    ended = [] if isinstance(result.outcome, Exited) else [result.outcome]
+    for line in (*ended, *result.events, *result.denials):
+        print(f"jail: {render_inert(str(line))}", file=sys.stderr)
 
 
 def _report(result: Result[Any], policy: Policy) -> str:

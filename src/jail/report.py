@@ -58,6 +58,7 @@ def render_report(
     parts = [
         _header(result, title),
         _section("Limits that it came up against", _list(map(str, result.events))) if result.events else "",
+        _section("What it was refused", _list(map(str, result.denials))) if result.denials else "",
         _section("Over time", _charts(result.timeline, limits)),
         _section("What it used", _usage(result.usage)),
         _section("What was enforced", _guarantees(result.guarantees)) if result.guarantees else "",
