@@ -133,10 +133,11 @@ def _unpack(release, archive, files):
     files.mkdir(parents=True)
     package = f"linux-image-{release}"
     archive.unpack(package, files)
-    # Newer packages ask for others of the same release, which have the kernel and its modules.
-    for part in archive.depends(package):
-        if part.endswith(f"-{release}"):
-            archive.unpack(part, files)
+    # Newer packages ask for others of the same release, which have the kernel and its modules. Some ask for one that
+    # would only install them, and that the archive has not.
+    parts = [part for part in archive.depends(package) if part.endswith(f"-{release}")]
+    for part in set(archive.names(f"^linux-.*-{re.escape(release)}$")) & set(parts):
+        archive.unpack(part, files)
 
 
 def _arrange(release, files, place):
