@@ -27,7 +27,7 @@ STOPS = {
     "program process",
     "sandbox": "registry remote files sandbox",
     "aio": "onloop aio",
-    "top": "relay terminal explain doctor stylesheet chart report destination live meter top cli __init__ __main__",
+    "top": "prompt relay terminal explain doctor stylesheet chart report destination live meter top cli __init__ __main__",
 }
 STOP_OF = {module: number for number, modules in enumerate(STOPS.values()) for module in modules.split()}
 FLOW = ["policy", "plan", "spawn", "process", "sandbox"]

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .denial import Ask
 from .destination import Destination
 from .doctor import diagnose
 from .errors import JailError, PolicyError, SetupError
@@ -99,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
         help="write the result as a page of HTML, with charts of what it used over time",
     )
     one.add_argument(
+        "--ask",
+        action="store_true",
+        help="ask at the terminal whether it may reach what no rule of --network is about",
+    )
+    one.add_argument(
         "-q", "--quiet", action="store_true", help="say nothing of what was refused, and of why it ended"
     )
     one.add_argument("-t", "--tty", action="store_true", help="give it a terminal of its own, shown at ours")
@@ -115,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cwd", metavar="DIR", help="where it starts, as seen inside (default: the workspace)"
     )
     _add_live_options(shell)
-    shell.set_defaults(command=_run, cmd=SHELL, tty=True, json=None, report=None, quiet=False)
+    shell.set_defaults(command=_run, cmd=SHELL, tty=True, json=None, report=None, quiet=False, ask=False)
 
     add_commands(commands)
     add_top(commands)
@@ -216,6 +222,8 @@ def _policy(args: argparse.Namespace) -> Policy:
             fields[name] = _count(name, fields[name])
     if fields.get("network") in (["none"], ["host"]):
         fields["network"] = fields["network"][0]
+    if getattr(args, "ask", False) and "network" not in fields and base.network == "none":
+        fields["network"] = []
     if "env" in fields:
         fields["env"] = dict(parse_variable(text) for text in fields["env"])
     return base.extend(**fields)
@@ -229,6 +237,8 @@ def _count(name: str, text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.ask and args.tty:
+        raise PolicyError("--ask and --tty exclude each other: the terminal is the program's")
     policy = _policy(args)
     if args.report is not None:
         from .chart import require_matplotlib  # noqa: PLC0415 - most runs draw nothing
@@ -241,8 +251,10 @@ def _run(args: argparse.Namespace) -> int:
             if target is not None
         }
         timeline = _SAMPLE_SECONDS if "--report" in files else None
-        run_it = run_at_terminal if args.tty else _run_with_streams
-        result = run_it(args, policy, timeline=timeline)
+        if args.tty:
+            result = run_at_terminal(args, policy, timeline=timeline)
+        else:
+            result = _run_with_streams(args, policy, timeline=timeline, ask=_prompt(args, stack))
         if "--json" in files:
             files["--json"].write(result.to_json() + "\n")
         if "--report" in files:
@@ -250,6 +262,16 @@ def _run(args: argparse.Namespace) -> int:
     if not args.quiet:
         _say_why(result)
     return result.exit_code
+
+
+def _prompt(args: argparse.Namespace, stack: ExitStack) -> Ask | None:
+    if not args.ask:
+        return None
+    from .prompt import Prompt  # noqa: PLC0415 - most runs ask nothing
+
+    prompt = Prompt()
+    stack.callback(prompt.close)
+    return prompt
 
 
 def _say_why(result: Result[Any]) -> None:
@@ -273,7 +295,9 @@ def _report(result: Result[Any], policy: Policy) -> str:
     )
 
 
-def _run_with_streams(args: argparse.Namespace, policy: Policy, *, timeline: float | None) -> Result[Any]:
+def _run_with_streams(
+    args: argparse.Namespace, policy: Policy, *, timeline: float | None, ask: Ask | None
+) -> Result[Any]:
     return run(
         args.cmd,
         policy=policy,
@@ -282,6 +306,7 @@ def _run_with_streams(args: argparse.Namespace, policy: Policy, *, timeline: flo
         stdin=_stdin(),
         inert_output=args.inert_output,
         timeline=timeline,
+        ask=ask,
         on_stdout=lambda piece: write_all(1, piece),
         on_stderr=lambda piece: write_all(2, piece),
     )

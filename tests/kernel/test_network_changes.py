@@ -5,7 +5,10 @@ Rules that change while a sandbox lives, and a harness that is asked. `Sandbox.n
 import asyncio
 import contextlib
 import errno
+import os
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -325,3 +328,39 @@ def test_ask_on_the_loop(echo):
             return await box.run([PYTHON, "-I", "-c", TALK, "ok.test", str(echo)], timeout=60)
 
     assert 0 == asyncio.run(main()).exit_code
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        pytest.param("yes", 0, id="allow"),
+        pytest.param("n", errno.ECONNRESET, id="deny"),
+        pytest.param("", errno.ECONNRESET, id="deny_this_time"),
+    ],
+)
+def test_ask_at_the_terminal(typed, expected, echo):
+    """
+    ``jail run --ask`` asks at the terminal, though its streams are elsewhere.
+    """
+    master, slave = os.openpty()
+    run = [sys.executable, "-m", "jail", "run", "--ask", "--network", f"192.0.2.1:{echo}", "--"]
+    run += [PYTHON, "-I", "-c", TALK, "127.0.0.1", str(echo)]
+    command = ["setsid", "--ctty", "sh", "-c", 'exec "$@" </dev/null >/dev/null 2>&1', "sh", *run]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
+        asked = os.read(master, 4096)
+        os.write(master, f"{typed}\n".encode())
+
+        assert expected == process.wait(60)
+    os.close(master)
+    os.close(slave)
+    assert f"jail: 127.0.0.1, port {echo}: 127.0.0.1 is loopback".encode() in asked
+
+
+def test_refuse_ask_without_a_terminal():
+    """
+    Nobody is there to be asked, or the terminal is the program's.
+    """
+    for option, why in ("--ask", b"needs a controlling terminal"), ("--ask -t", b"exclude each other"):
+        command = ["setsid", "--wait", sys.executable, "-m", "jail", "run", *option.split(), "--", "true"]
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert (125, True) == (result.returncode, why in result.stderr)
