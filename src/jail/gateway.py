@@ -88,7 +88,8 @@ class Gateway:
 
     Attributes:
         rules: who may be reached at this moment.
-        ports: that are listened on.
+        changing: held by whoever makes listeners for rules that are to come.
+        ports: that are listened on, or are about to be.
 
     Raises:
         UnsupportedError: the harness may not have the descriptors that so many connections need.
@@ -103,6 +104,7 @@ class Gateway:
         ask: Ask | None = None,
     ) -> None:
         self.rules = rules
+        self.changing = threading.Lock()
         self.ports = set(listened_ports(rules.allow))
         self._limits = limits
         self._connections_max = _connections_max(limits.connections)
@@ -115,7 +117,7 @@ class Gateway:
         self._server = NameServer(self.reactor, self._resolver)
         self._questions = Questions(self.reactor, ask) if ask else None
         self.lookups = Lookups(self.reactor, look or look_up)
-        self._listeners: list[socket.socket] = []
+        self._listeners: set[socket.socket] = set()
         self._connections: set[Connection] = set()
         self._is_sweeping = False
         self._is_closed = False
@@ -182,7 +184,7 @@ class Gateway:
         if port == RESOLVER_PORT:
             self._server.take(sock)
             return
-        self._listeners.append(sock)
+        self._listeners.add(sock)
         self._listen(sock, port)
 
     def _listen(self, sock: socket.socket, port: int) -> None:
@@ -211,10 +213,18 @@ class Gateway:
         def apply() -> None:
             self.rules = change(self.rules)
             self._resolver.forget()
+            self._stop_listening({*self.ports} - {*listened_ports(self.rules.allow)})
             for connection in list(self._connections):
                 connection.judge_again()
 
         self.reactor.call(apply)
+
+    def _stop_listening(self, ports: set[int]) -> None:
+        self.ports -= ports
+        for sock in [sock for sock in self._listeners if sock.getsockname()[1] in ports]:
+            self.reactor.unwatch(sock.fileno())
+            self._listeners.remove(sock)
+            sock.close()
 
     def ask(self, subject: str, port: int, verdict: Verdict, on_verdict: Callable[[Verdict], object]) -> bool:
         """

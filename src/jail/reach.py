@@ -60,9 +60,10 @@ class Reach:
         """
         gateway = self._gateway()
         added = parse_fields({"network": rules})["network"]
-        for port in sorted(set(listened_ports((*gateway.rules.allow, *added))) - gateway.ports):
-            self._listen(gateway, port)
-        gateway.change(lambda now: Rules(tuple(dict.fromkeys((*now.allow, *added))), now.deny))
+        with gateway.changing:
+            for port in sorted(set(listened_ports((*gateway.rules.allow, *added))) - gateway.ports):
+                self._listen(gateway, port)
+            gateway.change(lambda now: Rules(tuple(dict.fromkeys((*now.allow, *added))), now.deny))
 
     def revoke(self, *rules: str | Rule) -> None:
         """
@@ -76,11 +77,12 @@ class Reach:
         """
         gateway = self._gateway()
         gone = parse_fields({"network": rules})["network"]
-        for rule in gone:
-            if rule not in gateway.rules.allow:
-                there = ", ".join(map(str, gateway.rules.allow)) or "none"
-                raise PolicyError(f"{rule} is none of the rules, which are: {there}", key="network")
-        gateway.change(lambda now: Rules(tuple(rule for rule in now.allow if rule not in gone), now.deny))
+        with gateway.changing:
+            for rule in gone:
+                if rule not in gateway.rules.allow:
+                    there = ", ".join(map(str, gateway.rules.allow)) or "none"
+                    raise PolicyError(f"{rule} is none of the rules, which are: {there}", key="network")
+            gateway.change(lambda now: Rules(tuple(rule for rule in now.allow if rule not in gone), now.deny))
 
     def deny(self, *rules: str | Rule) -> None:
         """

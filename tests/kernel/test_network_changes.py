@@ -145,6 +145,28 @@ def test_deny_a_rule(echo):
         assert ["a.test"] == [str(rule) for rule in box.network.denied]
 
 
+def test_ports_that_come_and_go(echo):
+    """
+    Who listens for a rule goes with it, so that nothing adds up; several threads may add at once.
+    """
+    with jail.Sandbox(network=[], resolver=local) as box:
+        talk(box, "127.0.0.1", echo)  # the first listeners have come by then
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            box.network.allow(f"127.0.0.1:{echo}", "ok.test:2000-2100")
+            box.network.revoke(f"127.0.0.1:{echo}", "ok.test:2000-2100")
+            assert errno.ECONNREFUSED == talk(box, "127.0.0.1", echo).exit_code
+        assert before == len(os.listdir("/proc/self/fd"))
+
+        threads = [threading.Thread(target=box.network.allow, args=(f"127.0.0.1:{echo}",)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert 0 == talk(box, "127.0.0.1", echo).exit_code
+        assert 1 == len(box.network.rules)
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
