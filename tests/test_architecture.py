@@ -23,7 +23,7 @@ STOPS = {
     "plan": "environment layout netns confine limits tier promises plan resolve seccomp tighten",
     "spawn": "wire fault fork liveness delegation systemd scratch spawn probe",
     "result": "outcome usage timeline result",
-    "process": "capture cgroup command execution streams loop reactor traffic greeting resolver nameserver dial question connection gateway exchange session reach "
+    "process": "capture cgroup command execution streams loop reactor traffic greeting resolver pktinfo nameserver dial question connection datagram gateway exchange session reach "
     "program process",
     "sandbox": "registry remote files sandbox",
     "aio": "onloop aio",

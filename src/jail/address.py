@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Address = IPv4Address | IPv6Address
     Network = IPv4Network | IPv6Network
 
-__all__ = ["SYNTHETIC", "is_public", "meant", "parse_address", "parse_network", "why_special"]
+__all__ = ["SYNTHETIC", "is_public", "meant", "parse_address", "parse_network", "parse_packed", "why_special"]
 
 # What stands for a name inside: RFC 2544 has the first for benchmarks, RFC 4193 the second for private use.
 SYNTHETIC = ("198.18.0.0/15", "fd00::/64")
@@ -72,6 +72,15 @@ def parse_address(text: str) -> Address:
     if "%" in text:
         raise ValueError(f"{text!r} has a zone")
     return ipaddress.ip_address(text)
+
+
+def parse_packed(data: bytes) -> Address:
+    """
+    An address of 4 or 16 bytes.
+    """
+    import ipaddress  # noqa: PLC0415 - see above
+
+    return ipaddress.ip_address(data)
 
 
 def parse_network(text: str) -> Network:

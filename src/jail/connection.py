@@ -212,7 +212,7 @@ class Connection:
             return granted(self.rule)
         said = ", ".join(greeting.names) or "no name"
         protocol = "TLS" if greeting.kind == "tls" else "HTTP"
-        return refused(f"{protocol} says {said} on a connection to {self.name}", word="any-name")
+        return refused(f"{protocol} says {said} on a connection to {self.name}", any_name=True)
 
     def _listen_in(self) -> bool:
         """

@@ -16,13 +16,24 @@ from dataclasses import dataclass
 
 from .address import parse_address
 from .connection import Connection
+from .datagram import Flows
 from .denial import Ask, Denial, Denials, Meanwhile, Question
 from .dial import LookUp, Lookups, look_up
 from .errors import UnsupportedError
 from .fork import forget_in_child
 from .loop import READ
 from .nameserver import NameServer
-from .network import RESOLVER_PORT, Rules, Verdict, granted, judge_name, listened_ports, refused, rule_for
+from .network import (
+    RESOLVER_PORT,
+    Protocol,
+    Rules,
+    Verdict,
+    granted,
+    judge_name,
+    listened_ports,
+    refused,
+    rule_for,
+)
 from .question import Questions
 from .resolver import Names, Resolver
 from .spawn import receive_event_fds
@@ -89,7 +100,7 @@ class Gateway:
     Attributes:
         rules: who may be reached at this moment.
         changing: held by whoever makes listeners for rules that are to come.
-        ports: that are listened on, or are about to be.
+        ports: that are listened on, or are about to be, with their protocols.
 
     Raises:
         UnsupportedError: the harness may not have the descriptors that so many connections need.
@@ -119,6 +130,8 @@ class Gateway:
         self.lookups = Lookups(self.reactor, look or look_up)
         self._listeners: set[socket.socket] = set()
         self._connections: set[Connection] = set()
+        self._flows = Flows(self, self._connections_max, self._idle_seconds)
+        self._datagram_bytes = 0, 0
         self._is_sweeping = False
         self._is_closed = False
         self._ended = threading.Event()
@@ -136,7 +149,30 @@ class Gateway:
         """
         Bytes from the programs, and to them.
         """
-        return self._final if self._ended.is_set() else self.account.moved
+        if self._ended.is_set():
+            return self._final
+        sent, received = self.account.moved
+        return sent + self._datagram_bytes[0], received + self._datagram_bytes[1]
+
+    def count(self, sent: int, received: int) -> None:
+        """
+        See `FlowOwner`.
+        """
+        self._datagram_bytes = self._datagram_bytes[0] + sent, self._datagram_bytes[1] + received
+        if self.budget():
+            self._cut_all()
+
+    def budget(self) -> Verdict | None:
+        """
+        See `FlowOwner`.
+        """
+        most = self._limits.bytes
+        return refused(f"it has moved {most} bytes already") if most and sum(self.moved) > most else None
+
+    def _cut_all(self) -> None:
+        self._flows.cut()
+        for connection in list(self._connections):
+            connection.cut()
 
     def from_now(self) -> Callable[[], Meanwhile]:
         """
@@ -184,6 +220,9 @@ class Gateway:
         if port == RESOLVER_PORT:
             self._server.take(sock)
             return
+        if sock.type == socket.SOCK_DGRAM:
+            self._flows.take(sock)
+            return
         self._listeners.add(sock)
         self._listen(sock, port)
 
@@ -200,7 +239,7 @@ class Gateway:
 
         def take() -> None:
             for sock in listeners:
-                self.ports.add(sock.getsockname()[1])
+                self.ports.add(("udp" if sock.type == socket.SOCK_DGRAM else "tcp", sock.getsockname()[1]))
                 self._take(sock)
 
         self.reactor.call(take)
@@ -214,14 +253,16 @@ class Gateway:
             self.rules = change(self.rules)
             self._resolver.forget()
             self._stop_listening({*self.ports} - {*listened_ports(self.rules.allow)})
+            self._flows.judge_again()
             for connection in list(self._connections):
                 connection.judge_again()
 
         self.reactor.call(apply)
 
-    def _stop_listening(self, ports: set[int]) -> None:
+    def _stop_listening(self, ports: set[tuple[Protocol, int]]) -> None:
         self.ports -= ports
-        for sock in [sock for sock in self._listeners if sock.getsockname()[1] in ports]:
+        self._flows.stop_listening({port for protocol, port in ports if protocol == "udp"})
+        for sock in [sock for sock in self._listeners if ("tcp", sock.getsockname()[1]) in ports]:
             self.reactor.unwatch(sock.fileno())
             self._listeners.remove(sock)
             sock.close()
@@ -244,6 +285,12 @@ class Gateway:
 
     # Names.
 
+    def name_of(self, address: str) -> str | None:
+        """
+        See `FlowOwner`.
+        """
+        return self._names.name_of(address)
+
     def _allows_name(self, name: str) -> bool:
         verdict = judge_name(self.rules, name)
         return verdict.allowed or (self._questions is not None and verdict.rule is None)
@@ -251,15 +298,16 @@ class Gateway:
     def _refuse_name(self, name: str) -> None:
         self.deny(name, None, judge_name(self.rules, name))
 
-    def deny(self, subject: str, port: int | None, verdict: Verdict) -> None:
+    def deny(self, subject: str, port: int | None, verdict: Verdict, protocol: Protocol = "tcp") -> None:
         """
         Note a refusal, and what would allow it.
         """
         if verdict.rule is not None:
             cure = f'take "{verdict.rule}" from deny_network'
         else:
-            host = f"[{subject}]" if ":" in subject else subject
-            allowing = (host if port is None else f"{host}:{port}") + f" {verdict.word}" * bool(verdict.word)
+            allowing = (
+                subject if port is None else rule_for(subject, port, protocol, any_name=verdict.any_name)
+            )
             cure = f'network = ["{allowing}"]'
         rule = str(verdict.rule) if verdict.rule is not None else ""
         self._denials.add(Denial("network", subject, port, verdict.why, rule, cure))
@@ -287,12 +335,12 @@ class Gateway:
         except OSError:
             sock.close()
             return
-        connection = Connection(
-            self, sock, self._names.name_of(text), parse_address(text.partition("%")[0]), port
-        )
+        connection = Connection(self, sock, self.name_of(text), parse_address(text.partition("%")[0]), port)
         self._connections.add(connection)
         self._sweep_later()
-        if len(self._connections) > self._connections_max:
+        if verdict := self.budget():
+            connection.lose(verdict)
+        elif len(self._connections) > self._connections_max:
             connection.lose(refused(f"it has {self._connections_max} connections already"))
         else:
             connection.begin()
@@ -307,7 +355,7 @@ class Gateway:
 
     def _end(self) -> None:
         if not self._ended.is_set():
-            self._final = self.traffic.moved(self.account.number)
+            self._final = self.moved
             self.traffic.close_account(self.account)
             self._ended.set()
 
@@ -324,6 +372,8 @@ class Gateway:
         now = time.monotonic()
         for connection in list(self._connections):
             connection.sweep(now, self._idle_seconds)
+        if self.budget():
+            self._cut_all()
         if self._connections:
             self._sweep_later()
 
@@ -349,14 +399,15 @@ class Gateway:
         for connection in self._connections:
             connection.drop()
         self._server.forget()
+        self._flows.forget()
 
     def _close(self) -> None:
         self._stop_receiving()
         self._server.close()
+        self._flows.close()
         for sock in self._listeners:
             self.reactor.unwatch(sock.fileno())
             sock.close()
-        for connection in list(self._connections):
-            connection.cut()
+        self._cut_all()
         if not self._connections:
             self._end()

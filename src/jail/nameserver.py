@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 
 from .loop import READ
+from .pktinfo import CONTROL_BYTES, answer_from, tell_where_sent, where_sent
 from .reactor import Reactor, Timer
 from .resolver import Resolver
 
@@ -20,11 +20,6 @@ _PACKETS_AT_ONCE = 64
 _PACKET_BYTES = 4096
 _CONNECTIONS_MAX = 16
 _CONNECTION_SECONDS = 10.0
-
-# ip(7), ipv6(7), linux/in.h; Python has names for some of them.
-_IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO, _IPV6_FREEBIND = 8, 49, 50, 78
-_PKTINFO = struct.Struct("=i4s4s")
-_PKTINFO_6 = struct.Struct("=16si")
 
 
 class NameServer:
@@ -52,23 +47,19 @@ class NameServer:
         if sock.type == socket.SOCK_STREAM:
             self._reactor.watch(sock.fileno(), READ, lambda: self._accept(sock))
             return
-        if sock.family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        tell_where_sent(sock)
         self._reactor.watch(sock.fileno(), READ, lambda: self._serve(sock))
 
     def _serve(self, sock: socket.socket) -> None:
         for _ in range(_PACKETS_AT_ONCE):
             try:
-                packet, control, _, sender = sock.recvmsg(_PACKET_BYTES, 128)
+                packet, control, _, sender = sock.recvmsg(_PACKET_BYTES, CONTROL_BYTES)
             except BlockingIOError:
                 return
             reply = self._resolver.answer(packet)
             if reply is not None:
                 with contextlib.suppress(OSError):  # nobody listens there any more, or its buffer is full
-                    sock.sendmsg([reply], _from_where_asked(control), 0, sender)
+                    sock.sendmsg([reply], answer_from(where_sent(control)), 0, sender)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -125,16 +116,3 @@ class NameServer:
         """
         for sock in (*self._listening, *self._connections):
             sock.close()
-
-
-def _from_where_asked(control: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
-    """
-    The ancillary data with which an answer comes from the address that was asked.
-    """
-    for level, kind, data in control:
-        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
-            asked = _PKTINFO.unpack(data)[2]
-            return [(level, kind, _PKTINFO.pack(0, asked, bytes(4)))]
-        if (level, kind) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO):
-            return [(level, kind, _PKTINFO_6.pack(_PKTINFO_6.unpack(data)[0], 0))]
-    return []

@@ -33,8 +33,9 @@ def network_ops(policy: Policy) -> Iterator[Op]:
         optional = family == AF_INET6
         yield Op(OpKind.LOCAL_ROUTE, args=(family,), optional=optional)
         yield Op(OpKind.LISTEN, args=(family, SOCK_DGRAM, RESOLVER_PORT), optional=optional)
-        for port in (RESOLVER_PORT, *listened_ports(policy.network)):
-            yield Op(OpKind.LISTEN, args=(family, SOCK_STREAM, port), optional=optional)
+        for protocol, port in (("tcp", RESOLVER_PORT), *listened_ports(policy.network)):
+            kind = SOCK_STREAM if protocol == "tcp" else SOCK_DGRAM
+            yield Op(OpKind.LISTEN, args=(family, kind, port), optional=optional)
 
 
 def name_files(policy: Policy, view: View) -> Iterator[Op]:

@@ -10,6 +10,7 @@ Pure. A rule is one text, and is read once, at the door: a host, its ports, a pr
     [2001:db8::1]:443
     localhost:5432           the host's own loopback
     *                        every name and address of the public internet; ports 80 and 443
+    10.1.2.3:514/udp         UDP; a name needs any-name there
     cdn.example any-name     goes without the check that TLS and HTTP say the same name
 
 A rule that denies, of `deny_network`, is written alike, and without a port is for all of them. What denies wins.
@@ -19,9 +20,10 @@ that names addresses, however its name is spelled and whatever that resolves to.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -142,13 +144,13 @@ class Verdict:
         allowed: whether it may be reached.
         rule: the rule that says so; None where nothing is said about it, which denies.
         why: a few words, for a denial.
-        word: what a rule has to say besides, to allow it.
+        any_name: whether a rule has to say that, to allow it.
     """
 
     allowed: bool
     rule: Rule | None
     why: str = ""
-    word: str = ""
+    any_name: bool = False
 
 
 def granted(rule: Rule | None) -> Verdict:
@@ -158,11 +160,11 @@ def granted(rule: Rule | None) -> Verdict:
     return Verdict(allowed=True, rule=rule)
 
 
-def refused(why: str, rule: Rule | None = None, *, word: str = "") -> Verdict:
+def refused(why: str, rule: Rule | None = None, *, any_name: bool = False) -> Verdict:
     """
     It may not; against this rule, or because there is none for it.
     """
-    return Verdict(allowed=False, rule=rule, why=why, word=word)
+    return Verdict(allowed=False, rule=rule, why=why, any_name=any_name)
 
 
 def judge(rules: Rules, name: str | None, address: Address | None, port: int, protocol: Protocol) -> Verdict:
@@ -264,22 +266,24 @@ def ports_of(rules: Iterable[Rule], protocol: Protocol = "tcp") -> tuple[int, ..
     return tuple(sorted(ports))
 
 
-def listened_ports(rules: Iterable[Rule]) -> tuple[int, ...]:
+def listened_ports(rules: Sequence[Rule]) -> tuple[tuple[Protocol, int], ...]:
     """
-    The ports that are listened on for TCP: those of the rules, and those of the web, so that who is refused there is
+    The ports that are listened on: those of the rules, and for TCP those of the web, so that who is refused there is
     told of.
 
     Raises:
         PolicyError: as `ports_of`.
     """
-    return tuple(sorted({*ports_of(rules), *(port for port, _ in _WEB)}))
+    tcp = {*ports_of(rules, "tcp"), *(port for port, _ in _WEB)}
+    return *(("tcp", port) for port in sorted(tcp)), *(("udp", port) for port in ports_of(rules, "udp"))
 
 
-def rule_for(subject: str, port: int) -> Rule:
+def rule_for(subject: str, port: int, protocol: Protocol = "tcp", *, any_name: bool = False) -> Rule:
     """
     The rule that allows one name, or address, at one port.
     """
-    return Rule(subject, ((port, port),), "tcp")
+    rule = Rule(subject, ((port, port),), protocol, any_name)
+    return dataclasses.replace(rule, any_name=True) if protocol == "udp" and not rule.is_address else rule
 
 
 def _too_many() -> PolicyError:
@@ -303,8 +307,9 @@ def parse_rule(value: object) -> Rule:
     if ports is None and (_is_numeric(host) or ":" in host or "/" in host):
         raise PolicyError(f'{render_value(value)} needs a port: "{Rule(host, ((443, 443),))}"')
     rule = Rule(host, ports or _WEB, protocol or "tcp", any_name)
-    if rule.protocol == "udp":
-        raise PolicyError(f"{render_value(value)}: UDP is not carried in this version")
+    if rule.protocol == "udp" and not rule.is_address and not rule.any_name:
+        msg = "what goes by UDP does not say whom it is for; write any-name behind it"
+        raise PolicyError(f"{render_value(value)}: {msg}")
     if any(first <= RESOLVER_PORT <= last for first, last in rule.ports):
         raise PolicyError(f"{render_value(value)}: port 53 is that of the sandbox's own resolver")
     ports_of([rule])

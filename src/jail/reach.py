@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from .errors import PolicyError, SetupError
-from .network import Rule, Rules, listened_ports
+from .network import Protocol, Rule, Rules, listened_ports
 from .policy import parse_fields
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Reach:
         gateway = self._gateway()
         added = parse_fields({"network": rules})["network"]
         with gateway.changing:
-            for port in sorted(set(listened_ports((*gateway.rules.allow, *added))) - gateway.ports):
-                self._listen(gateway, port)
+            for protocol, port in sorted(set(listened_ports((*gateway.rules.allow, *added))) - gateway.ports):
+                self._listen(gateway, protocol, port)
             gateway.change(lambda now: Rules(tuple(dict.fromkeys((*now.allow, *added))), now.deny))
 
     def revoke(self, *rules: str | Rule) -> None:
@@ -106,19 +106,21 @@ class Reach:
         self._session.refuse_ended()
         return gateway
 
-    def _listen(self, gateway: Gateway, port: int) -> None:
+    def _listen(self, gateway: Gateway, protocol: Protocol, port: int) -> None:
         """
         On every address of the sandbox. The harness made its user namespace, so the lower ports are the harness's.
         """
         with ExitStack() as made:
             sockets = []
+            kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
             for family in (socket.AF_INET, socket.AF_INET6):
                 try:
-                    sock = made.enter_context(self._session.make_socket(family, socket.SOCK_STREAM))
+                    sock = made.enter_context(self._session.make_socket(family, kind))
                     if family == socket.AF_INET6:
                         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                     sock.bind(("", port))
-                    sock.listen(_BACKLOG)
+                    if protocol == "tcp":
+                        sock.listen(_BACKLOG)
                 except OSError as exc:
                     if family == socket.AF_INET6 and exc.errno in _NO_IPV6:
                         continue

@@ -254,9 +254,12 @@ def test_ask(answer, expected, times, echo):
         results = [talk(box, "ok.test", echo) for _ in range(2)]
 
         assert [expected, expected] == [result.exit_code for result in results]
-        assert [("ok.test", echo, f"ok.test:{echo}")] * times == asked
+        assert {("ok.test", echo, f"ok.test:{echo}")} == set(asked)
+        assert times == len(asked) or (
+            answer is None and times < len(asked)
+        )  # a program may try both its addresses
         assert NO_NAME == talk(box, "denied.test", echo).exit_code
-        assert times == len(asked)
+        assert {"ok.test"} == {subject for subject, _, _ in asked}
         denied = {"the harness was asked, and did not allow it"} if expected else set()
         assert denied == {denial.why for denial in results[0].denials}
 

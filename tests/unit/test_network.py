@@ -95,7 +95,7 @@ def test_allow_rule(text, expected):
         ("pypi.org:https", "is no port"),
         ("pypi.org:443/sctp", "the protocol is tcp or udp"),
         ("pypi.org:443/", "the protocol is tcp or udp"),
-        ("pypi.org:443/udp", "UDP is not carried in this version"),
+        ("pypi.org:443/udp", "write any-name behind it"),
         ("pypi.org:53", "the sandbox's own resolver"),
         ("pypi.org:50-60", "the sandbox's own resolver"),
         ("pypi.org:1000-2000", "more than 128 ports"),
