@@ -12,7 +12,7 @@ enum jail_op_kind {
 	JAIL_OP_SCRATCH,	/* args: size in bytes, inodes */
 	JAIL_OP_DIRECTORY,	/* path; args: mode */
 	JAIL_OP_SYMLINK,	/* path; data: the link's text */
-	JAIL_OP_BIND,		/* path inside; data: path outside; args: MOUNT_ATTR_* */
+	JAIL_OP_BIND,		/* path inside; data: path outside; args: MOUNT_ATTR_*, its inode */
 	JAIL_OP_WRITABLE,	/* path of a fresh directory on scratch; args: mode, MOUNT_ATTR_* */
 	JAIL_OP_FILE,		/* path; data: content, shown over the file that is there */
 	JAIL_OP_HIDE,		/* path of a file or directory to cover with an empty one */

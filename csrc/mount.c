@@ -4,10 +4,12 @@
  * Made detached, given their attributes, and attached last: nothing is ever
  * writable for a moment (mount_setattr(2), Linux 5.12).
  */
+#define __KERNEL_STRICT_NAMES
 #include "core.h"
 #include <linux/fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <linux/stat.h>
 
 #define MOUNT_ALWAYS (MOUNT_ATTR_NOSUID)
 
@@ -38,6 +40,23 @@ static int clone_outside(const char *path)
 			AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 }
 
+/* args 1 to 3: number and device of the inode that was judged, or 0 where any will do. */
+static int check_inode(int fd, const struct jail_op *op)
+{
+	struct statx st;
+	int r;
+
+	if (!op->args[1])
+		return 0;
+	r = (int)sys(statx, fd, "", AT_EMPTY_PATH, STATX_INO, &st);
+	if (r < 0)
+		return r;
+	if (st.stx_ino != op->args[1] || st.stx_dev_major != op->args[2] ||
+	    st.stx_dev_minor != op->args[3])
+		return -ESTALE;
+	return 0;
+}
+
 int room_mount_bind(struct jail_state *state, const struct jail_op *op)
 {
 	struct mount_attr attr = { .attr_set = op->args[0] | MOUNT_ALWAYS };
@@ -47,7 +66,10 @@ int room_mount_bind(struct jail_state *state, const struct jail_op *op)
 
 	if (tree < 0)
 		return tree;
-	r = (int)sys(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
+	r = check_inode(tree, op);
+	if (r == 0)
+		r = (int)sys(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr,
+			     sizeof(attr));
 	if (r == 0)
 		r = tree_is_directory(tree);
 	if (r < 0)

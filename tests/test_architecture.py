@@ -20,7 +20,7 @@ C = {path.name: path.read_text() for path in sorted((ROOT / "csrc").glob("*.[ch]
 STOPS = {
     "words": "errors units guarantee ops host view inert address denial",
     "policy": "network fields document policy profile",
-    "plan": "environment layout netns confine limits tier promises plan resolve seccomp tighten",
+    "plan": "environment layout netns confine limits tier promises plan sockets resolve seccomp tighten",
     "spawn": "wire fault fork liveness delegation systemd scratch spawn probe",
     "result": "outcome usage timeline result",
     "process": "capture cgroup command execution streams loop reactor traffic greeting resolver pktinfo nameserver dial question connection datagram gateway exchange session reach "

@@ -152,6 +152,8 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("read", "PATH", True, "show this file or directory, read-only"),
     ("write", "PATH", True, "show it, and let it be changed"),
     ("deny", "PATH", True, "hide it, although something above it is shown"),
+    ("sockets", "PATH", True, "let this unix socket of the host's be connected to"),
+    ("privileged-sockets", "PATH", True, "one whose server acts as root or as you, such as Docker's"),
     ("workspace", "DIR", False, "show this directory and start in it"),
     ("workspace-access", "read|write", False, "what may be done in the workspace"),
     (

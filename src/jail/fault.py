@@ -90,6 +90,7 @@ _HINTS: dict[tuple[int, int], str] = {
         "The kernel mounts a new /proc only where the old one is not masked, which containers do"
     ),
     (OpKind.BIND, errno.ELOOP): "It has become a symbolic link since it was resolved",
+    (OpKind.BIND, errno.ESTALE): "Another socket has taken its place since it was resolved",
     (OpKind.BIND, errno.ENOENT): "It has gone since it was resolved",
     (OpKind.BIND, errno.EXDEV): "Its place would have to be created in a directory of the host",
     (OpKind.HIDE, errno.ELOOP): "It has become a symbolic link since it was resolved",

@@ -302,14 +302,19 @@ ITEMS: Mapping[str, Callable[[object], Any]] = {
     "read": _policy_path,
     "write": _policy_path,
     "deny": _policy_path,
+    "sockets": _policy_path,
+    "privileged_sockets": _policy_path,
     "deny_network": parse_denial,
     "pass_env": parse_env_name,
     "allow_syscalls": _syscall,
     "deny_syscalls": _syscall,
     "waive": _one_of(*GUARANTEES),
 }
-PATHS = frozenset({"read", "write", "deny"})
+PATHS = frozenset({"read", "write", "deny", "sockets", "privileged_sockets"})
 BYTES = ("memory", "network_bytes", "file_size", "disk", "output", "core", "io")
 SECONDS = ("cpu_seconds", "network_idle", "timeout", "grace", "wall", "idle")
 # Lists that give different verdicts about the same thing.
-OPPOSITES = (("read", "write", "deny"), ("allow_syscalls", "deny_syscalls"))
+OPPOSITES = (
+    ("read", "write", "deny", "sockets", "privileged_sockets"),
+    ("allow_syscalls", "deny_syscalls"),
+)

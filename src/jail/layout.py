@@ -84,7 +84,7 @@ def _tree_binds(view: View) -> Iterator[Op]:
             attributes |= MountAttribute.RDONLY
         if not is_below(tree.path, "/dev"):
             attributes |= MountAttribute.NODEV
-        yield Op(OpKind.BIND, tree.path, _bytes(tree.path), (int(attributes),))
+        yield Op(OpKind.BIND, tree.path, _bytes(tree.path), (int(attributes), *(tree.inode or ())))
 
 
 def _devices() -> Iterator[Op]:

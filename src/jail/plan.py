@@ -89,6 +89,7 @@ def compile_plan(policy: Policy, host: Host, view: View, seccomp_filter: bytes) 
         UnsupportedError: a guarantee cannot be kept here and is not waived.
     """
     tier = choose_tier(host)
+    _refuse_sockets(view, host, tier)
     if tier is not Tier.NAMESPACES and (policy.uid, policy.gid) != (None, None):
         raise UnsupportedError(
             "uid" if policy.uid is not None else "gid",
@@ -110,6 +111,20 @@ def compile_plan(policy: Policy, host: Host, view: View, seccomp_filter: bytes) 
     return Plan(
         tier, _clone_flags(policy, host, tier), ambient, setup, each_exec, last, guarantees, keepers, bounds
     )
+
+
+def _refuse_sockets(view: View, host: Host, tier: Tier) -> None:
+    """
+    Landlock cannot tell one unix socket from another, so where it stands alone none can be made at all.
+    """
+    named = [tree.path for tree in view.trees if tree.inode is not None]
+    if named and tier is Tier.LANDLOCK:
+        raise UnsupportedError(
+            "sockets",
+            needs=f"a mount namespace, to show {named[0]} and no other socket",
+            found=host.found("userns"),
+            cure=host.cures.get("userns"),
+        )
 
 
 def _clone_flags(policy: Policy, host: Host, tier: Tier) -> int:

@@ -56,6 +56,8 @@ class PolicyFields(TypedDict, total=False):
     read: Sequence[str | SupportsFspath | PolicyPath | Mapping[str, object]]
     write: Sequence[str | SupportsFspath | PolicyPath | Mapping[str, object]]
     deny: Sequence[str | SupportsFspath | PolicyPath | Mapping[str, object]]
+    sockets: Sequence[str | SupportsFspath | PolicyPath | Mapping[str, object]]
+    privileged_sockets: Sequence[str | SupportsFspath | PolicyPath | Mapping[str, object]]
     interpreter: bool
     workspace: str | SupportsFspath | None
     workspace_access: Literal["read", "write"]
@@ -114,6 +116,9 @@ class Policy:
             text, or a mapping with ``path`` and ``optional``.
         write: the same, visible and writable.
         deny: hidden although a path above it is visible. It may be missing; that is never an error.
+        sockets: unix sockets of the host's that can be connected to, each at its own path, and nothing beside it.
+            Those of Docker, D-Bus, systemd and their like are refused; `POWERS` in sockets.py is the list.
+        privileged_sockets: the same, without that refusal: who connects may well have the whole host.
         interpreter: show the running Python's own prefixes read-only.
         workspace: a directory shown at its own path, which is also the working directory.
         workspace_access: "read" or "write".
@@ -165,6 +170,8 @@ class Policy:
     read: tuple[PolicyPath, ...] = ()
     write: tuple[PolicyPath, ...] = ()
     deny: tuple[PolicyPath, ...] = ()
+    sockets: tuple[PolicyPath, ...] = ()
+    privileged_sockets: tuple[PolicyPath, ...] = ()
     interpreter: bool = True
     workspace: str | None = None
     workspace_access: Literal["read", "write"] = "read"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from .errors import PolicyError, UnsupportedError
 from .host import Host
 from .policy import Policy, PolicyPath
+from .sockets import find_socket, powers_shown
 from .view import Tree, View, is_below, upwards
 
 __all__ = ["disks_of", "resolve"]
@@ -46,11 +47,13 @@ def resolve(policy: Policy, host: Host, *, siblings: bool = False) -> View:
     """
     links: dict[str, str] = {}
     trees = {tree.path: tree for tree in _visible(policy, host, links)}
+    trees |= {tree.path: tree for tree in _sockets(policy, links)}
     hidden = sorted(set(_hidden(policy, trees, links)))
     _refuse_swappable(links, trees)
     for path in hidden:
         trees.pop(path, None)
     hidden = [path for path in hidden if _is_exposed(path, trees, hidden)]
+    _refuse_powers(trees, hidden)
     trees = {path: tree for path, tree in trees.items() if not _is_shown(tree, trees, hidden)}
     trees |= _pins(trees, hidden)
     ordered = tuple(sorted(trees.values()))
@@ -103,7 +106,39 @@ def _visible(policy: Policy, host: Host, links: dict[str, str]) -> Iterator[Tree
             raise PolicyError(msg, key=key)
         path, is_directory = found
         _refuse_our_own(path, key)
+        if stat.S_ISSOCK(_mode(path)):
+            msg = f"{path} is a socket. Name it in sockets"
+            raise PolicyError(msg, key=key)
         yield Tree(path, writable, is_directory)
+
+
+def _sockets(policy: Policy, links: dict[str, str]) -> Iterator[Tree]:
+    rules = [("sockets", rule) for rule in policy.sockets]
+    rules += [("privileged_sockets", rule) for rule in policy.privileged_sockets]
+    for key, rule in rules:
+        named = _absolute(rule)
+        found = find_socket(named, key)
+        if found is not None:
+            _refuse_our_own(found.path, key)
+            if found.path != named:
+                links.update(_links(named))
+            yield found
+        elif not rule.optional:
+            msg = f"{named} does not exist. Mark it optional if it may be absent"
+            raise PolicyError(msg, key=key)
+
+
+def _refuse_powers(trees: Mapping[str, Tree], hidden: Iterable[str]) -> None:
+    """
+    A directory that shows such a socket gives what is behind it, although no rule names it.
+
+    To deny the socket alone is not enough: its cover goes when the server makes it anew.
+    """
+    for power, path in powers_shown(trees.values()):
+        if path not in trees and _is_exposed(path, trees, hidden):
+            msg = f"{path}, of {power.server}, is in what is shown: {power.reason}. Show less, deny its directory, "
+            msg += "or name it in privileged_sockets"
+            raise PolicyError(msg, key="read")
 
 
 def _refuse_our_own(path: str, key: str) -> None:
@@ -248,7 +283,7 @@ def _is_shown(tree: Tree, trees: Mapping[str, Tree], hidden: Iterable[str]) -> b
     Whether the tree is shown in the same way by another, as ``/bin`` is where it is a link to ``/usr/bin``.
     """
     around = _around(tree.path, trees)
-    if around is None or around.writable != tree.writable:
+    if around is None or tree.inode is not None or around.writable != tree.writable:
         return False
     return not any(is_below(tree.path, h) and is_below(h, around.path) for h in hidden)
 

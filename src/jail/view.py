@@ -8,7 +8,7 @@ these and never resolves again, so a link that appears afterwards is found out a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Tree", "View", "is_below", "upwards"]
 
@@ -16,12 +16,19 @@ __all__ = ["Tree", "View", "is_below", "upwards"]
 @dataclass(frozen=True, slots=True, order=True)
 class Tree:
     """
-    One file or directory of the host, shown at its own path.
+    One file, directory or socket of the host, shown at its own path.
+
+    Args:
+        path: resolved.
+        writable: what is in it may be changed.
+        is_directory: it is one.
+        inode: number, and device as major and minor, that it has to have still when it is shown; None for a file or directory.
     """
 
     path: str
     writable: bool = False
     is_directory: bool = True
+    inode: tuple[int, int, int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

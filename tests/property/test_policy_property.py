@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jail.document import MAX_DOCUMENT_BYTES, parse_document
 from jail.errors import PolicyError
+from jail.fields import PATHS
 from jail.guarantee import GUARANTEES
 from jail.policy import Policy, PolicyFields, PolicyPath
 from jail.profile import parse_policy
@@ -43,6 +44,8 @@ FIELDS = {
     "read": st.lists(rules, max_size=4),
     "write": st.lists(rules, max_size=4),
     "deny": st.lists(rules, max_size=4),
+    "sockets": st.lists(rules, max_size=2),
+    "privileged_sockets": st.lists(rules, max_size=2),
     "interpreter": st.booleans(),
     "workspace": st.none() | paths,
     "workspace_access": st.sampled_from(["read", "write"]),
@@ -129,17 +132,12 @@ def test_allow_extend_as_documented(parent, fields):
         return  # it contradicts itself; test_policy.py
     extended = parent.extend(**fields)
 
-    for key in ("read", "write", "deny"):
+    for key in PATHS:
         spellings = {path.spelling for path in getattr(extended, key)}
         added = {path.spelling for path in getattr(child, key)}
-        elsewhere = {
-            path.spelling
-            for other in ("read", "write", "deny")
-            if other != key
-            for path in getattr(child, other)
-        }
+        elsewhere = {path.spelling for other in PATHS if other != key for path in getattr(child, other)}
         assert spellings == ({path.spelling for path in getattr(parent, key)} - elsewhere) | added
-    lists = {"read", "write", "deny", "env", "pass_env", "allow_syscalls", "deny_syscalls", "waive"}
+    lists = {*PATHS, "env", "pass_env", "allow_syscalls", "deny_syscalls", "waive"}
     for key in FIELDS.keys() - lists - {"network", "deny_network"}:
         assert getattr(extended, key) == getattr(child if key in fields else parent, key)
     assert dict(extended.env) == {**dict(parent.env), **dict(child.env)}
