@@ -15,6 +15,8 @@ import asyncio
 import builtins
 import inspect
 import os
+import socket
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
@@ -22,13 +24,14 @@ from .command import Command, Exec, ExecFields, StreamFields
 from .denial import Ask, AskLater, Question
 from .exchange import Exchange
 from .files import ENTRIES, FILE_BYTES, TREE_BYTES, Entry, Files
+from .inbound import entrance
 from .onloop import OnLoop, Reader, Writer, until_ready
 from .policy import Policy, PolicyFields
 from .process import expired
 from .program import Box, Program
 from .result import Output, Result, Text
 from .sandbox import RunFields, make_session
-from .session import Session, patience_seconds
+from .session import ANSWER_SECONDS, Session, patience_seconds
 
 if TYPE_CHECKING:
     from .dial import LookUp
@@ -127,6 +130,7 @@ class Sandbox(Box[Process]):
         resolver: who is asked for names, in a thread; see `jail.Sandbox`.
         ask: who is asked about what no rule is about: a function, in a thread; or a coroutine function, on the running
             loop. See `jail.Sandbox`.
+        peers: other sandboxes of this process, of either kind; see `jail.Sandbox`.
         fields: fields of `Policy` in addition.
 
     Raises:
@@ -140,9 +144,10 @@ class Sandbox(Box[Process]):
         name: str | None = None,
         resolver: LookUp | None = None,
         ask: Ask | AskLater | None = None,
+        peers: Mapping[str, Box[Any]] | None = None,
         **fields: Unpack[PolicyFields],
     ) -> None:
-        super().__init__(make_session(policy, fields, name, resolver, _in_thread(ask)))
+        super().__init__(make_session(policy, fields, name, resolver, _in_thread(ask), peers))
         self._files = Files(self._session)
 
     @overload
@@ -237,6 +242,24 @@ class Sandbox(Box[Process]):
         """
         await asyncio.to_thread(self._files.download, path, target, limit=limit)
 
+    async def connect(
+        self, port: int, *, host: str = "127.0.0.1", timeout: float | None = None
+    ) -> socket.socket:
+        """
+        A TCP connection to a server inside, which does not block: for ``asyncio.open_connection(sock=...)`` and its
+        kin. See `jail.Sandbox.connect`.
+        """
+        family = entrance(self.policy, self.plan, port, host)
+        async with asyncio.timeout(timeout):
+            sock = await _make_socket(self._session, family)
+            try:
+                sock.settimeout(0)
+                await asyncio.get_running_loop().sock_connect(sock, (host, port))
+            except BaseException:
+                sock.close()
+                raise
+        return sock
+
     async def close(self) -> None:
         """
         End everything inside and wait until it is gone. May be called again.
@@ -286,6 +309,15 @@ async def _close(session: Session) -> None:
         session.hang_up()
         await until_ready(session.init.pidfd)
     session.close()
+
+
+async def _make_socket(session: Session, family: int) -> socket.socket:
+    with session.ask_socket(family, socket.SOCK_STREAM) as asked:
+        try:
+            await asyncio.wait_for(until_ready(asked.socket.fileno()), ANSWER_SECONDS)
+        except TimeoutError:
+            raise session.unanswered(asked, "socket") from None
+        return session.socket_of(asked, family, socket.SOCK_STREAM)
 
 
 async def _run(session: Session, what: Exec) -> Result[Any]:

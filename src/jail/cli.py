@@ -17,19 +17,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .command import StreamFields
 from .denial import Ask
 from .destination import Destination
 from .doctor import diagnose
 from .errors import JailError, PolicyError, SetupError
 from .explain import render_guarantees, render_plan, render_plan_json
 from .inert import render_inert
-from .live import INTERACTIVE_HELP, SHELL, add_commands, parse_variable, run_at_terminal
+from .live import INTERACTIVE_HELP, SHELL, add_commands, parse_variable, run_at_terminal, say_published
 from .outcome import Exited
 from .policy import Policy
 from .probe import probe
 from .profile import list_profiles, load_policy
 from .result import Result
-from .sandbox import run
+from .sandbox import Sandbox, run
 from .session import make_plan
 from .streams import write_all
 from .top import add_top
@@ -166,6 +167,12 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("network-connections", "N", False, "connections at once, of such a list"),
     ("network-idle", "TIME", False, "cut a connection that has moved nothing for this time"),
     ("network-bytes", "SIZE", False, "cut all of them after so much, sent and received"),
+    (
+        "publish",
+        "PORT",
+        True,
+        "lead a port of the host's loopback to one inside: 8080, 9000:8080, 0:8080 (a free one)",
+    ),
     ("env", "NAME=VALUE", True, "set a variable"),
     ("pass-env", "NAME", True, "pass a variable on"),
     ("memory", "SIZE", False, "memory of all that runs inside, such as 512M"),
@@ -192,6 +199,7 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
     ("deny-syscalls", "NAME", True, "deny one"),
     ("waive", "GUARANTEE", True, "go on without it where this host cannot keep it"),
 )
+_SHORT = {"publish": ["-p"]}  # as docker-run(1) has it
 _COUNTS = ("network_connections", "processes", "open_files", "inodes", "uid", "gid")
 
 
@@ -201,7 +209,8 @@ def _add_policy_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--policy", metavar="FILE", help="a policy in TOML, instead of a profile")
     for name, metavar, again, text in _OPTIONS:
         if metavar:
-            group.add_argument(f"--{name}", metavar=metavar, action="append" if again else "store", help=text)
+            action = "append" if again else "store"
+            group.add_argument(*_SHORT.get(name, []), f"--{name}", metavar=metavar, action=action, help=text)
         else:
             group.add_argument(f"--{name}", action="store_true", default=None, help=text)
 
@@ -300,18 +309,19 @@ def _report(result: Result[Any], policy: Policy) -> str:
 def _run_with_streams(
     args: argparse.Namespace, policy: Policy, *, timeline: float | None, ask: Ask | None
 ) -> Result[Any]:
-    return run(
-        args.cmd,
-        policy=policy,
-        name=args.name,
-        cwd=args.cwd,
-        stdin=_stdin(),
-        inert_output=args.inert_output,
-        timeline=timeline,
-        ask=ask,
-        on_stdout=lambda piece: write_all(1, piece),
-        on_stderr=lambda piece: write_all(2, piece),
-    )
+    streams: StreamFields = {
+        "cwd": args.cwd,
+        "stdin": _stdin(),
+        "inert_output": args.inert_output,
+        "timeline": timeline,
+        "on_stdout": lambda piece: write_all(1, piece),
+        "on_stderr": lambda piece: write_all(2, piece),
+    }
+    if not policy.publish:
+        return run(args.cmd, policy=policy, name=args.name, ask=ask, **streams)
+    with Sandbox(policy, name=args.name, ask=ask) as box:
+        say_published(box)
+        return box.run(args.cmd, **streams)
 
 
 def _stdin() -> int | None:

@@ -11,23 +11,46 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from .address import parse_address
 from .dial import Dial, Lookups
 from .greeting import GREETING_BYTES_MAX, read_greeting
+from .inward import InwardDial
 from .loop import READ
 from .network import LOCALHOST, Rule, Rules, Verdict, granted, judge, names_address, refused
 from .reactor import EDGE, Reactor
+from .stock import Stock
 from .traffic import Account, Traffic
 
 if TYPE_CHECKING:
     from .address import Address
 
-__all__ = ["Connection", "Owner"]
+__all__ = ["RESET", "Carried", "Connection", "Owner"]
 
-_RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
+RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
+
+
+class Carried(Protocol):
+    """
+    A connection as its owner sees it, in whichever direction it goes.
+    """
+
+    def sweep(self, now: float, idle_seconds: float) -> None:
+        """
+        End it if it has taken, or was idle for, too long.
+        """
+
+    def cut(self) -> None:
+        """
+        End it at once, wherever it is on its way. Its owner is told, now or soon.
+        """
+
+    def drop(self) -> None:
+        """
+        Close its descriptors, in a forked copy of the harness.
+        """
 
 
 class Owner(Protocol):
@@ -40,6 +63,7 @@ class Owner(Protocol):
     traffic: Traffic
     account: Account
     lookups: Lookups
+    peers: Mapping[str, Stock]
 
     def deny(self, subject: str, port: int | None, verdict: Verdict) -> None:
         """
@@ -51,7 +75,7 @@ class Owner(Protocol):
         Have the harness asked about what is refused, and call back with what it says; False: it is not to be asked.
         """
 
-    def ended(self, connection: Connection) -> None:
+    def ended(self, connection: Carried) -> None:
         """
         It has ended.
         """
@@ -70,7 +94,16 @@ class Connection:
     """
 
     __slots__ = (
-        "_dial", "_listening", "_owner", "_peer", "_peer_is_this_host", "_sock", "address", "name", "pair", "port",
+        "_dial",
+        "_is_this_host",
+        "_listening",
+        "_owner",
+        "_reached",
+        "_sock",
+        "address",
+        "name",
+        "pair",
+        "port",
         "rule",
     )  # fmt: skip
 
@@ -84,9 +117,9 @@ class Connection:
         self.port = port
         self.rule: Rule | None = None
         self.pair: int | None = None
-        self._dial: Dial | None = None
-        self._peer: Address | None = None
-        self._peer_is_this_host = False
+        self._dial: Dial | InwardDial | None = None
+        self._reached: Address | None = None
+        self._is_this_host = False
         self._listening: socket.socket | None = None  # a copy of `_sock`, while its greeting is awaited
 
     def begin(self) -> None:
@@ -104,12 +137,29 @@ class Connection:
             self.lose(verdict)
             return
         self.rule = verdict.rule
-        if self.name is not None:
+        if self._is_to_peer():
+            self._enter()
+        elif self.name is not None:
             self._owner.lookups.find(self.name, self._found)
         elif self.rule is not None and self.rule.host == "localhost":
             self._connect(_loopback(self.address))
         else:
             self._connect([self.address])
+
+    def _is_to_peer(self) -> bool:
+        return self.name in self._owner.peers
+
+    def _enter(self) -> None:
+        """
+        Connect to another sandbox, which nothing but a rule of its very name allows: no "*" does.
+        """
+        owner, verdict = self._owner, self._judge_now()
+        if not verdict.allowed:
+            self.lose(verdict)
+            return
+        dial = InwardDial(owner.reactor, owner.peers[self.name or ""], self.port, self._dialled)
+        if self.pair is None and not self._has_ended():
+            self._dial = dial
 
     def _found(self, addresses: list[Address]) -> None:
         """
@@ -135,7 +185,7 @@ class Connection:
         if other is None:
             self.lose(None)
             return
-        verdict: Verdict | None = self._judge_peer(other)
+        verdict: Verdict | None = self._judge_now() if self._is_to_peer() else self._judge_other(other)
         if verdict and verdict.allowed:
             verdict = self._judge_greeting(self._sock)
         if verdict is not None and not verdict.allowed:
@@ -150,7 +200,7 @@ class Connection:
         if self._hand_over(other, is_held=verdict is None) and self._listening:
             self._owner.reactor.watch(self._listening.fileno(), READ | EDGE, self._heard)
 
-    def _judge_peer(self, other: socket.socket) -> Verdict:
+    def _judge_other(self, other: socket.socket) -> Verdict:
         """
         Whether it may be with whom it is: the rules may have changed meanwhile.
         """
@@ -158,17 +208,22 @@ class Connection:
             ours, theirs = (parse_address(name()[0]) for name in (other.getsockname, other.getpeername))
         except OSError:
             return refused("it was reset")
-        self._peer, self._peer_is_this_host = theirs, ours == theirs
+        self._reached, self._is_this_host = theirs, ours == theirs
         return self._judge_now()
 
     def _judge_now(self) -> Verdict:
-        rules, peer = self._owner.rules, self._peer
-        verdict = judge(rules, self.name, self.address if self.name is None else peer, self.port, "tcp")
-        if not verdict.allowed or peer is None or not self._peer_is_this_host:
+        rules, reached = self._owner.rules, self._reached
+        verdict = judge(rules, self.name, self.address if self.name is None else reached, self.port, "tcp")
+        if not verdict.allowed:
             return verdict
-        if names_address(rules, peer, self.port, "tcp"):
+        if self._is_to_peer():
+            is_named = any(rule.host == self.name and rule.covers(self.port, "tcp") for rule in rules.allow)
+            return (
+                verdict if is_named else refused("it is another sandbox, and no rule names it with this port")
+            )
+        if reached is None or not self._is_this_host or names_address(rules, reached, self.port, "tcp"):
             return verdict
-        return refused(f"{peer} is this host, by a public address, and no rule names it")
+        return refused(f"{reached} is this host, by a public address, and no rule names it")
 
     def judge_again(self) -> None:
         """
@@ -269,7 +324,7 @@ class Connection:
             self._dial.cancel()
             self._dial = None
         with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._sock.close()
         self._ended()
 

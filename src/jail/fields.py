@@ -16,6 +16,7 @@ from typing import Any
 from .errors import PolicyError
 from .guarantee import GUARANTEES
 from .network import parse_denial
+from .publish import parse_published
 from .units import parse_bytes, parse_cpus, parse_seconds, render_value
 
 __all__ = [
@@ -305,6 +306,7 @@ ITEMS: Mapping[str, Callable[[object], Any]] = {
     "sockets": _policy_path,
     "privileged_sockets": _policy_path,
     "deny_network": parse_denial,
+    "publish": parse_published,
     "pass_env": parse_env_name,
     "allow_syscalls": _syscall,
     "deny_syscalls": _syscall,

@@ -1,5 +1,6 @@
 """
-One sandbox's way out: the sockets on which its programs are listened to, and who may connect to what through them.
+One sandbox's ways out and in: the sockets on which its programs, and visitors to what it publishes, are listened to,
+and who may connect to what through them.
 
 The listening sockets were made inside, and every address is local there; so the local address of what is accepted
 says whom the program meant. All of it is done in the harness's network thread; the bytes are the mover's.
@@ -7,20 +8,22 @@ says whom the program meant. All of it is done in the harness's network thread; 
 
 from __future__ import annotations
 
+import functools
 import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .address import parse_address
-from .connection import Connection
+from .connection import Carried, Connection
 from .datagram import Flows
 from .denial import Ask, Denial, Denials, Meanwhile, Question
 from .dial import LookUp, Lookups, look_up
 from .errors import UnsupportedError
 from .fork import forget_in_child
+from .inbound import Visit, listen_on_host
 from .loop import READ
 from .nameserver import NameServer
 from .network import (
@@ -34,9 +37,11 @@ from .network import (
     refused,
     rule_for,
 )
+from .publish import Published
 from .question import Questions
 from .resolver import Names, Resolver
 from .spawn import receive_event_fds
+from .stock import Stock
 from .traffic import Account, Traffic, enter, leave
 
 __all__ = ["Gateway", "GatewayLimits"]
@@ -96,6 +101,7 @@ class Gateway:
         denials: where refusals are noted.
         look: who is asked for the addresses of a name; None for the host's own resolver.
         ask: who is asked about what no rule is about; None for nobody.
+        peers: what leads into other sandboxes, by the names for them.
 
     Attributes:
         rules: who may be reached at this moment.
@@ -113,10 +119,12 @@ class Gateway:
         denials: Denials,
         look: LookUp | None = None,
         ask: Ask | None = None,
+        peers: Mapping[str, Stock] | None = None,
     ) -> None:
         self.rules = rules
+        self.peers = peers or {}
         self.changing = threading.Lock()
-        self.ports = set(listened_ports(rules.allow))
+        self.ports: set[tuple[Protocol, int]] = set()
         self._limits = limits
         self._connections_max = _connections_max(limits.connections)
         self._idle_seconds = limits.idle_seconds if limits.idle_seconds is not None else _IDLE_SECONDS
@@ -129,7 +137,9 @@ class Gateway:
         self._questions = Questions(self.reactor, ask) if ask else None
         self.lookups = Lookups(self.reactor, look or look_up)
         self._listeners: set[socket.socket] = set()
-        self._connections: set[Connection] = set()
+        self._published: list[tuple[socket.socket, int]] = []
+        self._places: dict[int, tuple[str, int]] = {}
+        self._connections: set[Carried] = set()
         self._flows = Flows(self, self._connections_max, self._idle_seconds)
         self._datagram_bytes = 0, 0
         self._is_sweeping = False
@@ -187,6 +197,7 @@ class Gateway:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours = ours
+        self.ports |= set(listened_ports(self.rules.allow))
         self.reactor.submit(lambda: self.reactor.watch(ours.fileno(), READ, self._receive))
         return theirs
 
@@ -224,11 +235,11 @@ class Gateway:
             self._flows.take(sock)
             return
         self._listeners.add(sock)
-        self._listen(sock, port)
+        self._listen(sock, lambda conn: self._begin(conn, port))
 
-    def _listen(self, sock: socket.socket, port: int) -> None:
+    def _listen(self, sock: socket.socket, begin: Callable[[socket.socket], None]) -> None:
         if not self._is_closed:
-            self.reactor.watch(sock.fileno(), READ, lambda: self._accept(sock, port))
+            self.reactor.watch(sock.fileno(), READ, lambda: self._accept(sock, begin))
 
     # What may be reached.
 
@@ -255,7 +266,8 @@ class Gateway:
             self._stop_listening({*self.ports} - {*listened_ports(self.rules.allow)})
             self._flows.judge_again()
             for connection in list(self._connections):
-                connection.judge_again()
+                if isinstance(connection, Connection):
+                    connection.judge_again()
 
         self.reactor.call(apply)
 
@@ -314,7 +326,7 @@ class Gateway:
 
     # Connections.
 
-    def _accept(self, listener: socket.socket, port: int) -> None:
+    def _accept(self, listener: socket.socket, begin: Callable[[socket.socket], None]) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
                 sock, _ = listener.accept()
@@ -324,9 +336,9 @@ class Gateway:
                 continue
             except OSError:  # no descriptor is left: they wait until some are
                 self.reactor.unwatch(listener.fileno())
-                self.reactor.later(_NO_DESCRIPTOR_SECONDS, lambda: self._listen(listener, port))
+                self.reactor.later(_NO_DESCRIPTOR_SECONDS, lambda: self._listen(listener, begin))
                 return
-            self._begin(sock, port)
+            begin(sock)
 
     def _begin(self, sock: socket.socket, port: int) -> None:
         try:
@@ -336,16 +348,60 @@ class Gateway:
             sock.close()
             return
         connection = Connection(self, sock, self.name_of(text), parse_address(text.partition("%")[0]), port)
-        self._connections.add(connection)
-        self._sweep_later()
-        if verdict := self.budget():
+        if verdict := self._admit(connection):
             connection.lose(verdict)
-        elif len(self._connections) > self._connections_max:
-            connection.lose(refused(f"it has {self._connections_max} connections already"))
         else:
             connection.begin()
 
-    def ended(self, connection: Connection) -> None:
+    def _admit(self, connection: Carried) -> Verdict | None:
+        """
+        Count one in; a verdict against one too many.
+        """
+        self._connections.add(connection)
+        self._sweep_later()
+        if len(self._connections) > self._connections_max:
+            return refused(f"it has {self._connections_max} connections already")
+        return self.budget()
+
+    # Visitors.
+
+    def bind(self, published: Sequence[Published]) -> None:
+        """
+        Listen on the host for these; nobody is let in before `welcome`.
+
+        Raises:
+            SetupError: an address cannot be had.
+        """
+        listening = listen_on_host(published)
+        self._published = [(sock, item.port) for sock, item in zip(listening, published, strict=True)]
+        self._places = {port: sock.getsockname()[:2] for sock, port in self._published}
+
+    @property
+    def published(self) -> dict[int, tuple[str, int]]:
+        """
+        Each port that is published, and where on the host it is.
+        """
+        return dict(self._places)
+
+    def welcome(self, stock: Stock) -> None:
+        """
+        Let visitors in: the sandbox is there, and has sockets in stock.
+        """
+        for sock, port in self._published:
+            begin = functools.partial(self._visit, stock, port)
+            self.reactor.submit(functools.partial(self._listen, sock, begin))
+
+    def _visit(self, stock: Stock, port: int, sock: socket.socket) -> None:
+        visit = Visit(self, sock, stock, port)
+        if self._admit(visit):
+            visit.lose()
+        else:
+            visit.begin()
+
+    def _on_host(self) -> list[socket.socket]:
+        return [sock for sock, _ in self._published]
+
+    def ended(self, connection: Carried) -> None:
         """
         See `Owner`.
         """
@@ -393,7 +449,7 @@ class Gateway:
         Drop the descriptors: in a forked copy of the harness, which has no such thread.
         """
         self._is_closed = True
-        for sock in (self._ours, *self._listeners):
+        for sock in (self._ours, *self._listeners, *self._on_host()):
             if sock is not None:
                 sock.close()
         for connection in self._connections:
@@ -405,7 +461,7 @@ class Gateway:
         self._stop_receiving()
         self._server.close()
         self._flows.close()
-        for sock in self._listeners:
+        for sock in (*self._listeners, *self._on_host()):
             self.reactor.unwatch(sock.fileno())
             sock.close()
         self._cut_all()

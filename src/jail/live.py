@@ -30,7 +30,14 @@ from .streams import write_all
 from .terminal import Terminal
 from .units import render_age
 
-__all__ = ["INTERACTIVE_HELP", "SHELL", "add_commands", "parse_variable", "run_at_terminal"]
+__all__ = [
+    "INTERACTIVE_HELP",
+    "SHELL",
+    "add_commands",
+    "parse_variable",
+    "run_at_terminal",
+    "say_published",
+]
 
 _CHUNK_BYTES = 65536
 INTERACTIVE_HELP = "for hands that are used to docker: standard input is passed on anyway"
@@ -83,6 +90,7 @@ def run_at_terminal(
     """
     size = Size.of(0)
     with Sandbox(policy, name=args.name) as box:
+        say_published(box)
         process = box.popen(
             args.cmd,
             pty=True,
@@ -99,6 +107,15 @@ def run_at_terminal(
             terminal.relay(process.stdout.fileno(), ended, inert=args.inert_output)
         _give_time(process)
         return process.result()
+
+
+def say_published(box: Sandbox) -> None:
+    """
+    On standard error: where each published port is, which a free one does not say by itself.
+    """
+    for port, (address, host_port) in box.published.items():
+        where = f"[{address}]" if ":" in address else address
+        print(f"jail: {where}:{host_port} leads to port {port} inside", file=sys.stderr, flush=True)
 
 
 def _give_time(process: Any) -> None:  # noqa: ANN401 - a Process

@@ -31,6 +31,7 @@ from .fields import (
     parse_list,
 )
 from .network import Rule, listened_ports, parse_rule
+from .publish import Published, refuse_ambiguous
 from .units import render_bytes, render_seconds, render_value
 
 __all__ = ["Policy", "PolicyFields", "PolicyPath", "parse_fields"]
@@ -66,6 +67,7 @@ class PolicyFields(TypedDict, total=False):
     network_connections: int | None
     network_idle: float | str | None
     network_bytes: int | str | None
+    publish: Sequence[int | str | Published]
     env: Mapping[str, str | SupportsFspath] | Sequence[tuple[str, str]]
     pass_env: Sequence[str]
     hostname: str
@@ -130,6 +132,8 @@ class Policy:
             harness's open files.
         network_idle: time after which one that moves nothing is cut; 15 minutes by default. Unit: seconds.
         network_bytes: sent and received, together, after which all are cut. Unit: bytes.
+        publish: ports inside that the host's loopback leads to: 8080, "9000:8080", "0:8080" for a free port,
+            "[::1]:9000:8080" (`publish.py` has the grammar). The three limits above hold for that too.
         env: variables set inside, by name. They win over `pass_env`. Kept sorted.
         pass_env: names of variables copied from the caller, where the caller has them.
         hostname: the host name inside, RFC 1123, at most 64 bytes.
@@ -180,6 +184,7 @@ class Policy:
     network_connections: int | None = None
     network_idle: float | None = None
     network_bytes: int | None = None
+    publish: tuple[Published, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     pass_env: tuple[str, ...] = ()
     hostname: str = "jail"
@@ -393,6 +398,7 @@ def _fill(policy: Policy, parsed: Mapping[str, Any]) -> Policy:
             if parsed[key] not in ((), None):
                 msg = "nothing can be taken from the host's own network; list what may be reached in network"
                 raise PolicyError(msg, key=key)
+    refuse_ambiguous(parsed["publish"], parsed["network"])
     for key, value in parsed.items():
         object.__setattr__(policy, key, value)
     return policy
@@ -421,7 +427,7 @@ def _render_toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return "[\n" + "".join(f"    {_render_toml(item)},\n" for item in value) + "]"
-    if isinstance(value, Rule):
+    if isinstance(value, (Rule, Published)):
         return _render_toml(str(value))
     if isinstance(value, PolicyPath):
         path = _render_toml(value.path)

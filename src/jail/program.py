@@ -246,6 +246,13 @@ class Box(Generic[Started]):
         return Reach(self._session)
 
     @property
+    def published(self) -> dict[int, tuple[str, int]]:
+        """
+        Where on the host the ports of `publish` are: port inside -> address and port.
+        """
+        return self._session.gateway.published if self._session.gateway else {}
+
+    @property
     def usage(self) -> Usage:
         """
         What all of its programs have cost so far, together: those that have ended; with a cgroup, those that run

@@ -49,7 +49,12 @@ def _listed(policy: Policy) -> str:
     """
     rules = ", ".join(map(str, policy.network)) or "nothing"
     denied = f", but for {', '.join(map(str, policy.deny_network))}" if policy.deny_network else ""
-    return f"there is no way out but the relay's, which connects to {rules}{denied}"
+    entered = f"; and none in but {_published(policy)}" if policy.publish else ""
+    return f"there is no way out but the relay's, which connects to {rules}{denied}{entered}"
+
+
+def _published(policy: Policy) -> str:
+    return ", ".join(map(str, policy.publish))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +146,16 @@ class _Deciding:
             return _Kept("", "none: the policy asks for the host's network", Strength.NONE)
         listed = isinstance(self.policy.network, tuple)
         if not self._own:
-            if listed:
-                return _Lost("a network namespace of its own, for an allowlist", "userns")
+            if listed or self.policy.publish:
+                what = "an allowlist" if listed else "what is published"
+                return _Lost(f"a network namespace of its own, for {what}", "userns")
             return _Kept("seccomp", "no socket can be made")
         if not self.host.has("netns"):
             return _Lost("a network namespace", "netns")
         if listed:
             return _Kept("network namespace, relay in the harness", _listed(self.policy), Strength.SUPERVISED)
-        return _Kept("network namespace", "there is no interface but lo, and nobody else on it")
+        entered = f", but for who comes by {_published(self.policy)}" if self.policy.publish else ""
+        return _Kept("network namespace", f"there is no interface but lo, and nobody else on it{entered}")
 
     def processes(self) -> _Kept | _Lost:
         if self._own:

@@ -98,9 +98,8 @@ class Reach:
         self._gateway().change(lambda now: Rules(now.allow, tuple(dict.fromkeys((*now.deny, *added)))))
 
     def _gateway(self) -> Gateway:
-        gateway = self._session.gateway
-        if gateway is None:
-            network = self._session.policy.network
+        gateway, network = self._session.gateway, self._session.policy.network
+        if gateway is None or isinstance(network, str):
             msg = f'it is "{network}"; only a list can be changed. One that is empty will do: network = []'
             raise PolicyError(msg, key="network")
         self._session.refuse_ended()

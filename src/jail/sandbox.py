@@ -5,6 +5,7 @@ The public door: a live sandbox, and one run in one of its own.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from .command import Command, Exec, ExecFields, StreamFields
 from .denial import Ask
 from .files import Files
+from .inbound import entrance
 from .loop import Loop
 from .policy import Policy, PolicyFields
 from .process import Process
@@ -44,6 +46,8 @@ class Sandbox(Box[Process], Files):
         ask: who is asked, while a program waits, whether it may reach what no rule of `network` and `deny_network` is
             about: a function of a `Question`, called in a thread, which gives True for yes, from now on; False for
             no, and do not ask again; None for not this time. None for nobody.
+        peers: names that `network` allows -> other sandboxes of this process, to whose loopback they lead: of the
+            ports that the rule has, and of no other. A peer that has ended resets.
         fields: fields of `Policy` in addition: lists are appended to the profile's, the rest replaces.
 
     Raises:
@@ -63,9 +67,10 @@ class Sandbox(Box[Process], Files):
         name: str | None = None,
         resolver: LookUp | None = None,
         ask: Ask | None = None,
+        peers: Mapping[str, Box[Any]] | None = None,
         **fields: Unpack[PolicyFields],
     ) -> None:
-        super().__init__(make_session(policy, fields, name, resolver, ask))
+        super().__init__(make_session(policy, fields, name, resolver, ask, peers))
 
     @overload
     def run(
@@ -132,6 +137,34 @@ class Sandbox(Box[Process], Files):
         self._processes[process.id] = process
         return process
 
+    def connect(self, port: int, *, host: str = "127.0.0.1", timeout: float | None = None) -> socket.socket:
+        """
+        A TCP connection to a server inside, whatever `publish` says.
+
+        Args:
+            port: that it listens on.
+            host: an address inside.
+            timeout: seconds to wait for it, and then the socket's own; None for ever.
+
+        Returns:
+            The socket, which the caller closes.
+
+        Raises:
+            ConnectionRefusedError, TimeoutError, OSError: as connect(2) has them.
+            PolicyError: no server can be there.
+            UnsupportedError: the sandbox has no network of its own.
+            SetupError, JailError: no socket could be made inside; it is closed, or was killed from outside.
+        """
+        family = entrance(self.policy, self.plan, port, host)
+        sock = self._session.make_socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout)
+            sock.connect((host, port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     def close(self) -> None:
         """
         End everything inside and wait until it is gone. May be called again.
@@ -161,11 +194,13 @@ def make_session(
     name: str | None,
     resolver: LookUp | None = None,
     ask: Ask | None = None,
+    peers: Mapping[str, Box[Any]] | None = None,
 ) -> Session:
     """
     A session, with a name if it is to have one.
     """
-    session = Session(policy, fields, resolver, ask)
+    others = {name: box._session for name, box in peers.items()} if peers else None  # noqa: SLF001 - they are ours
+    session = Session(policy, fields, resolver, ask, others)
     if name is not None:
         from .remote import register  # noqa: PLC0415 - most sandboxes have no name
 

@@ -14,9 +14,9 @@ import signal
 import socket
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .cgroup import Group, Leaf
 from .command import Command, Defaults, Exec, parse_exec
@@ -26,8 +26,9 @@ from .errors import JailError, PolicyError, SetupError
 from .exchange import Exchange
 from .guarantee import Guarantee
 from .host import Host
+from .inbound import refuse_peers, refuse_shared
 from .limits import UNBOUNDED, Bounds, Keeper
-from .network import Rules
+from .network import RESOLVER_PORT, Rules
 from .plan import Plan, choose_filter, compile_plan
 from .policy import Policy
 from .probe import probe_with
@@ -37,6 +38,7 @@ from .result import Result
 from .scratch import Scratch
 from .seccomp import compile_filter, load_filter
 from .spawn import Init, receive_event_fds, spawn_init
+from .stock import Stock
 from .streams import refuse_closed
 from .tier import Tier, choose_tier
 from .tighten import (
@@ -55,13 +57,13 @@ if TYPE_CHECKING:
     from .dial import LookUp
     from .gateway import Gateway
 
-__all__ = ["Session", "make_plan", "patience_seconds"]
+__all__ = ["ANSWER_SECONDS", "Asked", "Session", "make_plan", "patience_seconds"]
 
 # How long jail-init may take to report an end that it has brought about, before it is given up.
 _REPORT_SECONDS = 15.0
 
 # How long a file may take to be opened.
-_ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 15.0
 
 _BRING = (FileCall.OPEN, FileCall.SOCKET)  # a descriptor, that is
 
@@ -146,26 +148,65 @@ def _make_group(policy: Policy, host: Host, view: View, at_end: ExitStack) -> Gr
 
 
 def _make_gateway(
-    policy: Policy, look: LookUp | None, ask: Ask | None, at_end: ExitStack
+    policy: Policy,
+    plan: Plan,
+    look: LookUp | None,
+    ask: Ask | None,
+    peers: Mapping[str, Session],
+    at_end: ExitStack,
 ) -> tuple[Denials, Gateway | None]:
     """
-    The way out of a sandbox that has one.
+    The way out of, or in to, a sandbox that has one.
 
     Raises:
         PolicyError: there is nothing to ask about.
     """
     denials = Denials()
-    if not isinstance(policy.network, tuple):
-        if ask is not None:
-            msg = f'it is "{policy.network}", and ask is about what a list does not have: network = []'
-            raise PolicyError(msg, key="network")
+    refuse_peers(policy, peers)
+    if policy.publish:
+        refuse_shared(plan, "publish")
+    if ask is not None and not isinstance(policy.network, tuple):
+        msg = f'it is "{policy.network}", and ask is about what a list does not have: network = []'
+        raise PolicyError(msg, key="network")
+    if not isinstance(policy.network, tuple) and not policy.publish:
         return denials, None
     from .gateway import Gateway, GatewayLimits  # noqa: PLC0415 - most sandboxes have no way out
 
     limits = GatewayLimits(policy.network_connections, policy.network_idle, policy.network_bytes)
-    gateway = Gateway(Rules(policy.network, policy.deny_network), limits, denials, look, ask)
+    allow = policy.network if isinstance(policy.network, tuple) else ()
+    stocks = {name: peer.stock for name, peer in peers.items()}
+    gateway = Gateway(Rules(allow, policy.deny_network), limits, denials, look, ask, stocks)
     at_end.callback(gateway.close)
+    gateway.bind(policy.publish)
     return denials, gateway
+
+
+def _maker(session: Session) -> Callable[[], socket.socket]:
+    """
+    What makes sockets of its network, and does not keep it alive.
+    """
+    weak = weakref.ref(session)
+
+    def make() -> socket.socket:
+        if (session := weak()) is None:
+            raise JailError("the sandbox is closed")
+        return session.make_socket(socket.AF_INET, socket.SOCK_STREAM)
+
+    return make
+
+
+def _leads_out(session: Session) -> Callable[[int], bool]:
+    """
+    What says whether the harness listens on a port inside, and does not keep the session alive.
+    """
+    weak = weakref.ref(session)
+
+    def leads_out(port: int) -> bool:
+        session = weak()
+        ports = session.gateway.ports if session and session.gateway else ()
+        return port == RESOLVER_PORT or ("tcp", port) in ports
+
+    return leads_out
 
 
 def _bounds(sandbox: Bounds, own: Bounds) -> Bounds:
@@ -192,6 +233,28 @@ def _kept_by(plan: Plan, own: Bounds, keeper: Keeper) -> Bounds:
     return Bounds(**kept)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    A call that was asked for. A context manager, which closes the socket.
+
+    Args:
+        call: which.
+        id: by which its process can be killed.
+        socket: can be read when there is an answer.
+    """
+
+    call: FileCall
+    id: int
+    socket: socket.socket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
 class Session:
     """
     One sandbox, from its making to its end. Ends when it is collected, at the latest; `at_end` is closed then.
@@ -201,6 +264,7 @@ class Session:
         fields: fields of `Policy` in addition.
         look: who is asked for the addresses of a name that is allowed; None for the host's own resolver.
         ask: who is asked about what no rule is about; None for nobody.
+        peers: other sandboxes of this harness, by names that the policy allows.
 
     Raises:
         PolicyError, UnsupportedError, SetupError: as `Sandbox` has them.
@@ -212,6 +276,7 @@ class Session:
         fields: Mapping[str, Any],
         look: LookUp | None = None,
         ask: Ask | None = None,
+        peers: Mapping[str, Session] | None = None,
     ) -> None:
         base = policy if isinstance(policy, Policy) else load_policy(policy)
         self.policy = base.extend(**fields) if fields else base
@@ -229,16 +294,22 @@ class Session:
             planned = time.monotonic()
             self.group = _make_group(self.policy, host, self.view, at_end)
             grouped = time.monotonic()
-            self.denials, self.gateway = _make_gateway(self.policy, look, ask, at_end)
+            self.stock = Stock(_maker(self), _leads_out(self))
+            at_end.callback(self.stock.close)
+            self._peers = dict(peers or {})  # which live as long as this
+            self.denials, self.gateway = _make_gateway(self.policy, self.plan, look, ask, self._peers, at_end)
             self.init = self._spawn()
             self.at_end = at_end.pop_all()
         self.init.setup |= {"plan": planned - began} | ({"cgroup": grouped - planned} if self.group else {})
         self._finalizer = weakref.finalize(self, _end, self.init, self.plan.tier, self.at_end)
+        if self.gateway:
+            self.gateway.welcome(self.stock)
 
     def _spawn(self) -> Init:
         plan = self.plan
         fd = self.group.init_fd if self.group else -1
-        with self.gateway.open() if self.gateway else contextlib.nullcontext() as sockets:
+        listens = self.gateway is not None and isinstance(self.policy.network, tuple)
+        with self.gateway.open() if self.gateway and listens else contextlib.nullcontext() as sockets:
             init = spawn_init(
                 plan.clone_flags,
                 plan.ambient,
@@ -364,17 +435,32 @@ class Session:
             SetupError: it could not be made.
             JailError: the sandbox is closed, or was killed from outside.
         """
+        with self.ask_file(call, path, flags, mode) as asked:
+            self._await_answer(asked, path)
+            return self.answer_of(asked, path)
+
+    def ask_file(self, call: FileCall, path: str, flags: int = 0, mode: int = 0) -> Asked:
+        """
+        Ask for such a call, and do not wait: `answer_of` has what came of it once the socket can be read.
+        """
         body = encode_file(call, os.fsencode(path), flags=flags, mode=mode)
         exec_id = self.next_id()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            with theirs:
-                self.init.ask(RequestKind.FILE, exec_id, body, [theirs.fileno()])
-            self._await_answer(ours, exec_id, path)
-            event, fds = receive_event_fds(ours, 1)
+        asked = Asked(call, exec_id, ours)
+        with theirs, ExitStack() as on_failure:
+            on_failure.callback(ours.close)
+            self.init.ask(RequestKind.FILE, exec_id, body, [theirs.fileno()])
+            on_failure.pop_all()
+        return asked
+
+    def answer_of(self, asked: Asked, path: str) -> int:
+        """
+        See `file`.
+        """
+        event, fds = receive_event_fds(asked.socket, 1)
         if event is None:
             raise self.init.gone()
-        if event.kind is EventKind.FILE and not event.err and len(fds) == (call in _BRING):
+        if event.kind is EventKind.FILE and not event.err and len(fds) == (asked.call in _BRING):
             return fds[0] if fds else -1
         for fd in fds:
             os.close(fd)
@@ -396,18 +482,34 @@ class Session:
             OSError: what socket(2) gave.
             SetupError, JailError: as `file` has them.
         """
-        fd = self.file(FileCall.SOCKET, "socket", family, kind | socket.SOCK_CLOEXEC)
-        return socket.socket(family, kind, 0, fd)
+        with self.ask_socket(family, kind) as asked:
+            self._await_answer(asked, "socket")
+            return self.socket_of(asked, family, kind)
 
-    def _await_answer(self, ours: socket.socket, exec_id: int, path: str) -> None:
+    def ask_socket(self, family: int, kind: int) -> Asked:
         """
-        Wait for the process that opens a file; it is killed when it takes too long.
+        Ask for one, and do not wait: see `ask_file`.
         """
+        return self.ask_file(FileCall.SOCKET, "socket", family, kind | socket.SOCK_CLOEXEC)
+
+    def socket_of(self, asked: Asked, family: int, kind: int) -> socket.socket:
+        """
+        See `make_socket`.
+        """
+        return socket.socket(family, kind, 0, self.answer_of(asked, "socket"))
+
+    def _await_answer(self, asked: Asked, path: str) -> None:
         poll = select.poll()
-        poll.register(ours, select.POLLIN)
-        if not poll.poll(_ANSWER_SECONDS * 1000):
-            self.init.ask(RequestKind.SIGNAL, exec_id, encode_signal(signal.SIGKILL, Scope.TREE))
-            raise JailError(f"{path}: it could not be opened within {_ANSWER_SECONDS:g} seconds")
+        poll.register(asked.socket, select.POLLIN)
+        if not poll.poll(ANSWER_SECONDS * 1000):
+            raise self.unanswered(asked, path)
+
+    def unanswered(self, asked: Asked, path: str) -> JailError:
+        """
+        The exception for a call that has taken too long; the process that makes it is killed.
+        """
+        self.init.ask(RequestKind.SIGNAL, asked.id, encode_signal(signal.SIGKILL, Scope.TREE))
+        return JailError(f"{path}: it could not be opened within {ANSWER_SECONDS:g} seconds")
 
     def refuse_in_child(self) -> None:
         """

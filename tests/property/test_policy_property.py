@@ -55,6 +55,7 @@ FIELDS = {
     "network_connections": st.none() | st.integers(1, 8192),
     "network_idle": st.none() | st.floats(1, MAX_SECONDS),
     "network_bytes": st.none() | sizes,
+    "publish": st.lists(st.sampled_from([1, "8080", "0:9000", "[::1]:9002:9001"]), max_size=3, unique=True),
     "env": st.dictionaries(names, text, max_size=4),
     "pass_env": st.lists(names, max_size=4),
     "hostname": st.lists(labels, min_size=1, max_size=3).map(".".join),
@@ -138,10 +139,12 @@ def test_allow_extend_as_documented(parent, fields):
         elsewhere = {path.spelling for other in PATHS if other != key for path in getattr(child, other)}
         assert spellings == ({path.spelling for path in getattr(parent, key)} - elsewhere) | added
     lists = {*PATHS, "env", "pass_env", "allow_syscalls", "deny_syscalls", "waive"}
-    for key in FIELDS.keys() - lists - {"network", "deny_network"}:
+    for key in FIELDS.keys() - lists - {"network", "deny_network", "publish"}:
         assert getattr(extended, key) == getattr(child if key in fields else parent, key)
     assert dict(extended.env) == {**dict(parent.env), **dict(child.env)}
-    assert extended.deny_network == tuple(dict.fromkeys(parent.deny_network + child.deny_network))
+    for key in ("deny_network", "publish"):
+        together = getattr(parent, key) + getattr(child, key)
+        assert getattr(extended, key) == tuple(dict.fromkeys(together))
     if isinstance(parent.network, tuple) and isinstance(child.network, tuple) and child.network:
         assert extended.network == tuple(dict.fromkeys(parent.network + child.network))
     else:
