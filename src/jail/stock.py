@@ -46,6 +46,7 @@ class Stock:
         self._lock = threading.RLock()
         self._free: list[socket.socket] = []
         self._waiting: collections.deque[_Waiting] = collections.deque()
+        self._thread: threading.Thread | None = None
         self._is_filling = False
         self._is_closed = False
         forget_in_child(self)
@@ -62,8 +63,9 @@ class Stock:
                 self._waiting.append(_Waiting(reactor, on_socket))
             is_to_fill = len(self._free) < _LOW and not self._is_filling and not is_over
             self._is_filling |= is_to_fill
-        if is_to_fill:
-            threading.Thread(target=self._fill, name="jail-stock", daemon=True).start()
+            if is_to_fill:
+                self._thread = threading.Thread(target=self._fill, name="jail-stock", daemon=True)
+                self._thread.start()
         if sock is not None or is_over:
             on_socket(sock)
 
@@ -100,13 +102,17 @@ class Stock:
 
     def close(self) -> None:
         """
-        The sandbox has ended: nobody gets any more. From any thread; may be called again.
+        The sandbox has ended, so that what is being made ends as well: nobody gets any more, and nothing is left
+        open. From any thread; may be called again.
         """
         with self._lock:
             self._is_closed = True
             self._give_up()
             while self._free:
                 self._free.pop().close()
+            thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
 
     def forget(self) -> None:
         """
