@@ -173,6 +173,12 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
         True,
         "lead a port of the host's loopback to one inside: 8080, 9000:8080, 0:8080 (a free one)",
     ),
+    (
+        "network-proxy",
+        "URL",
+        False,
+        "reach such a list through http://HOST:PORT, socks5://HOST:PORT or environment",
+    ),
     ("env", "NAME=VALUE", True, "set a variable"),
     ("pass-env", "NAME", True, "pass a variable on"),
     ("memory", "SIZE", False, "memory of all that runs inside, such as 512M"),

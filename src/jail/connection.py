@@ -23,6 +23,7 @@ from .network import LOCALHOST, Rule, Rules, Verdict, granted, judge, names_addr
 from .reactor import EDGE, Reactor
 from .stock import Stock
 from .traffic import Account, Traffic
+from .tunnel import Tunnel, Upstream
 
 if TYPE_CHECKING:
     from .address import Address
@@ -64,6 +65,7 @@ class Owner(Protocol):
     account: Account
     lookups: Lookups
     peers: Mapping[str, Stock]
+    upstream: Upstream | None
 
     def deny(self, subject: str, port: int | None, verdict: Verdict) -> None:
         """
@@ -96,6 +98,7 @@ class Connection:
     __slots__ = (
         "_dial",
         "_is_this_host",
+        "_is_tunnelled",
         "_listening",
         "_owner",
         "_reached",
@@ -105,7 +108,7 @@ class Connection:
         "pair",
         "port",
         "rule",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, owner: Owner, sock: socket.socket, name: str | None, address: Address, port: int
@@ -117,9 +120,10 @@ class Connection:
         self.port = port
         self.rule: Rule | None = None
         self.pair: int | None = None
-        self._dial: Dial | InwardDial | None = None
+        self._dial: Dial | InwardDial | Tunnel | None = None
         self._reached: Address | None = None
         self._is_this_host = False
+        self._is_tunnelled = False
         self._listening: socket.socket | None = None  # a copy of `_sock`, while its greeting is awaited
 
     def begin(self) -> None:
@@ -137,8 +141,11 @@ class Connection:
             self.lose(verdict)
             return
         self.rule = verdict.rule
+        upstream = self._owner.upstream
         if self._is_to_peer():
             self._enter()
+        elif upstream is not None and upstream.proxy.serves(self.name, self.address):
+            self._tunnel(upstream)
         elif self.name is not None:
             self._owner.lookups.find(self.name, self._found)
         elif self.rule is not None and self.rule.host == "localhost":
@@ -180,6 +187,15 @@ class Connection:
         if self.pair is None and not self._has_ended():
             self._dial = dial
 
+    def _tunnel(self, upstream: Upstream) -> None:
+        """
+        Have a proxy connect to it: to a name as a name, which is the proxy's to look up.
+        """
+        self._is_tunnelled = True
+        tunnel = Tunnel(upstream, self.name or str(self.address), self.port, self._dialled)
+        if self.pair is None and not self._has_ended():
+            self._dial = tunnel
+
     def _dialled(self, other: socket.socket | None) -> None:
         self._dial = None
         if other is None:
@@ -204,6 +220,8 @@ class Connection:
         """
         Whether it may be with whom it is: the rules may have changed meanwhile.
         """
+        if self._is_tunnelled:  # it has ended at the proxy, wherever that is
+            return self._judge_now()
         try:
             ours, theirs = (parse_address(name()[0]) for name in (other.getsockname, other.getpeername))
         except OSError:

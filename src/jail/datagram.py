@@ -44,6 +44,7 @@ class FlowOwner(typing.Protocol):
     rules: Rules
     reactor: Reactor
     lookups: Lookups
+    upstream: object | None
 
     def deny(self, subject: str, port: int | None, verdict: Verdict, protocol: Protocol) -> None:
         """
@@ -144,6 +145,8 @@ class Flows:
     def _begin(self, key: _Key) -> _Flow | None:
         flow = _Flow(key, self._listening[key[0]], self._owner.name_of)
         verdict = self._owner.budget() or self._judge(flow, None if flow.name else flow.address)
+        if self._owner.upstream:  # a rule of a moment ago: the policy has none
+            verdict = refused("the proxy that all goes through carries no UDP")
         if not verdict.allowed:
             self._owner.deny(flow.subject, flow.port, verdict, "udp")
             return None

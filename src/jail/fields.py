@@ -16,6 +16,7 @@ from typing import Any
 from .errors import PolicyError
 from .guarantee import GUARANTEES
 from .network import parse_denial
+from .proxy import parse_proxy
 from .publish import parse_published
 from .units import parse_bytes, parse_cpus, parse_seconds, render_value
 
@@ -274,6 +275,7 @@ SCALARS: Mapping[str, Callable[[object], Any]] = {
     ),  # as many as a harness has at once: PAIRS_MAX of traffic.py
     "network_idle": _or_none(_at_least(1, parse_seconds)),  # it is looked at once a second
     "network_bytes": _or_none(_at_least(1, parse_bytes)),
+    "network_proxy": parse_proxy,
     # RFC 1123 section 2.1; 64 is HOST_NAME_MAX, beyond which sethostname(2) gives EINVAL.
     "hostname": _matching(
         r"(?=.{1,64}\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*",

@@ -37,12 +37,14 @@ from .network import (
     refused,
     rule_for,
 )
+from .proxy import Proxy
 from .publish import Published
 from .question import Questions
 from .resolver import Names, Resolver
 from .spawn import receive_event_fds
 from .stock import Stock
 from .traffic import Account, Traffic, enter, leave
+from .tunnel import Upstream
 
 __all__ = ["Gateway", "GatewayLimits"]
 
@@ -102,6 +104,7 @@ class Gateway:
         look: who is asked for the addresses of a name; None for the host's own resolver.
         ask: who is asked about what no rule is about; None for nobody.
         peers: what leads into other sandboxes, by the names for them.
+        proxy: through which allowed connections go; None for none.
 
     Attributes:
         rules: who may be reached at this moment.
@@ -120,6 +123,7 @@ class Gateway:
         look: LookUp | None = None,
         ask: Ask | None = None,
         peers: Mapping[str, Stock] | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self.rules = rules
         self.peers = peers or {}
@@ -136,6 +140,7 @@ class Gateway:
         self._server = NameServer(self.reactor, self._resolver)
         self._questions = Questions(self.reactor, ask) if ask else None
         self.lookups = Lookups(self.reactor, look or look_up)
+        self.upstream = Upstream(self.reactor, proxy) if proxy is not None else None
         self._listeners: set[socket.socket] = set()
         self._published: list[tuple[socket.socket, int]] = []
         self._places: dict[int, tuple[str, int]] = {}

@@ -68,6 +68,7 @@ class PolicyFields(TypedDict, total=False):
     network_idle: float | str | None
     network_bytes: int | str | None
     publish: Sequence[int | str | Published]
+    network_proxy: str | None
     env: Mapping[str, str | SupportsFspath] | Sequence[tuple[str, str]]
     pass_env: Sequence[str]
     hostname: str
@@ -134,6 +135,10 @@ class Policy:
         network_bytes: sent and received, together, after which all are cut. Unit: bytes.
         publish: ports inside that the host's loopback leads to: 8080, "9000:8080", "0:8080" for a free port,
             "[::1]:9000:8080" (`publish.py` has the grammar). The three limits above hold for that too.
+        network_proxy: through which a list of `network` is reached, loopback excepted: "http://host:port", which is
+            asked by CONNECT; "socks5://host:port"; or "environment" for HTTPS_PROXY, ALL_PROXY and NO_PROXY of the
+            harness, where alone a user and a password may stand. The proxy looks names up, and judges what they
+            resolve to: `deny_network` is then about names, and about addresses that programs name.
         env: variables set inside, by name. They win over `pass_env`. Kept sorted.
         pass_env: names of variables copied from the caller, where the caller has them.
         hostname: the host name inside, RFC 1123, at most 64 bytes.
@@ -185,6 +190,7 @@ class Policy:
     network_idle: float | None = None
     network_bytes: int | None = None
     publish: tuple[Published, ...] = ()
+    network_proxy: str | None = None
     env: tuple[tuple[str, str], ...] = ()
     pass_env: tuple[str, ...] = ()
     hostname: str = "jail"
@@ -393,8 +399,12 @@ def _fill(policy: Policy, parsed: Mapping[str, Any]) -> Policy:
     """
     if isinstance(parsed["network"], tuple):
         listened_ports(parsed["network"])
+        if parsed["network_proxy"] and any(rule.protocol == "udp" for rule in parsed["network"]):
+            raise PolicyError(
+                "a rule for UDP, which no proxy carries; take it or network_proxy out", key="network"
+            )
     elif parsed["network"] == "host":
-        for key in ("deny_network", "network_connections", "network_idle", "network_bytes"):
+        for key in ("deny_network", "network_connections", "network_idle", "network_bytes", "network_proxy"):
             if parsed[key] not in ((), None):
                 msg = "nothing can be taken from the host's own network; list what may be reached in network"
                 raise PolicyError(msg, key=key)

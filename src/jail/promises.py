@@ -14,6 +14,7 @@ from .host import Host
 from .layout import tmpfs_size
 from .limits import Keeper, Keepers
 from .policy import Policy
+from .proxy import ENVIRONMENT
 from .tier import LANDLOCK_SCOPES, LANDLOCK_TRUNCATES, LANDLOCK_USABLE, Tier, unsupported
 from .view import View, is_below
 
@@ -50,11 +51,20 @@ def _listed(policy: Policy) -> str:
     rules = ", ".join(map(str, policy.network)) or "nothing"
     denied = f", but for {', '.join(map(str, policy.deny_network))}" if policy.deny_network else ""
     entered = f"; and none in but {_published(policy)}" if policy.publish else ""
-    return f"there is no way out but the relay's, which connects to {rules}{denied}{entered}"
+    return (
+        f"there is no way out but the relay's, which connects to {rules}{denied}{_proxied(policy)}{entered}"
+    )
 
 
 def _published(policy: Policy) -> str:
     return ", ".join(map(str, policy.publish))
+
+
+def _proxied(policy: Policy) -> str:
+    if policy.network_proxy is None:
+        return ""
+    whose = "that of the environment" if policy.network_proxy == ENVIRONMENT else policy.network_proxy
+    return f"; through a proxy, {whose}, which judges what names resolve to"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from .plan import Plan, choose_filter, compile_plan
 from .policy import Policy
 from .probe import probe_with
 from .profile import load_policy
+from .proxy import proxy_of
 from .resolve import disks_of, resolve
 from .result import Result
 from .scratch import Scratch
@@ -175,7 +176,8 @@ def _make_gateway(
     limits = GatewayLimits(policy.network_connections, policy.network_idle, policy.network_bytes)
     allow = policy.network if isinstance(policy.network, tuple) else ()
     stocks = {name: peer.stock for name, peer in peers.items()}
-    gateway = Gateway(Rules(allow, policy.deny_network), limits, denials, look, ask, stocks)
+    proxy = proxy_of(policy.network_proxy, os.environ)
+    gateway = Gateway(Rules(allow, policy.deny_network), limits, denials, look, ask, stocks, proxy)
     at_end.callback(gateway.close)
     gateway.bind(policy.publish)
     return denials, gateway

@@ -12,7 +12,9 @@ import dns.message
 import pytest
 
 from jail.greeting import read_greeting
+from jail.handshake import HEAD_BYTES_MAX, RefusedError, handshake
 from jail.network import is_name
+from jail.proxy import Proxy
 from jail.resolver import Names, Resolver
 
 SECONDS = float(os.environ.get("JAIL_FUZZ_SECONDS", "5"))
@@ -110,3 +112,47 @@ def test_greeting_is_read_or_not(seed):
             data,
         )
     assert {"tls", "http", "other", "more"} == kinds
+
+
+ANSWERS = {
+    "http": [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n",
+        b"HTTP/1.0 407 Who\r\n\r\n",
+    ],
+    "socks5": [
+        b"\x05\x02\x01\x00\x05\x00\x00\x01" + bytes(6),
+        b"\x05\x02\x01\x00\x05\x00\x00\x03\x03abc\x00\x50",
+    ],
+}
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_fuzz_handshake(scheme):
+    """
+    Whatever a proxy answers, its handshake ends in an open way or in a refusal in words, and asks for no more than a
+    head at once.
+    """
+    proxy = Proxy(scheme, "proxy.test", 1, b"user", b"password")
+    seed, end = 0, time.monotonic() + SECONDS
+    ends = {"open": 0, "refused": 0, "cut": 0}
+    while time.monotonic() < end:
+        seed += 1
+        dice = random.Random(seed)
+        data = bent(b"".join(dice.choices(ANSWERS[scheme], k=dice.randint(1, 3))), dice)
+        steps = handshake(proxy, "ok.test", 443)
+        step = next(steps)
+        try:
+            while True:
+                assert 0 <= step.read <= HEAD_BYTES_MAX, f"seed {seed}"
+                size = step.read or data.find(b"\r\n\r\n") + 4
+                if size > len(data) or (not step.read and b"\r\n\r\n" not in data):
+                    ends["cut"] += 1
+                    break
+                taken, data = data[:size], data[size:]
+                step = steps.send(taken)
+        except StopIteration:
+            ends["open"] += 1
+        except RefusedError:
+            ends["refused"] += 1
+    assert all(ends.values()), ends

@@ -56,6 +56,7 @@ FIELDS = {
     "network_idle": st.none() | st.floats(1, MAX_SECONDS),
     "network_bytes": st.none() | sizes,
     "publish": st.lists(st.sampled_from([1, "8080", "0:9000", "[::1]:9002:9001"]), max_size=3, unique=True),
+    "network_proxy": st.sampled_from([None, "environment", "http://proxy.test:3128", "socks5://[::1]:1080"]),
     "env": st.dictionaries(names, text, max_size=4),
     "pass_env": st.lists(names, max_size=4),
     "hostname": st.lists(labels, min_size=1, max_size=3).map(".".join),

@@ -319,7 +319,13 @@ def test_extend(parent, child, expected):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("deny_network", ["evil.com"]), ("network_connections", 9), ("network_idle", 9), ("network_bytes", 9)],
+    [
+        ("deny_network", ["evil.com"]),
+        ("network_connections", 9),
+        ("network_idle", 9),
+        ("network_bytes", 9),
+        ("network_proxy", "http://a:1"),
+    ],
 )
 def test_refuse_less_of_the_hosts_network(key, value):
     """
