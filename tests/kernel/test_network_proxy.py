@@ -263,3 +263,30 @@ def test_refuse_no_variable(monkeypatch):
 
     with pytest.raises(jail.PolicyError, match="neither is set"):
         jail.Sandbox(network=RULES, network_proxy="environment")
+
+
+@pytest.mark.parametrize("is_proxied", [False, True], ids=["allow_without_proxy", "deny_behind_proxy"])
+def test_nothing_is_dialled_beside_proxy(is_proxied, upstream):
+    """
+    A server that the host could connect to, and does without a proxy, hears nothing when the proxy refuses.
+    """
+    server, other = upstream(Http, login=True), upstream(Http)
+    port = other.server_address[1]
+    url = f"http://localhost:{server.server_address[1]}" if is_proxied else None
+    rules = [f"ok.test:{port} any-name", f"127.0.0.1:{port}"]
+    code = (
+        "import socket, sys\n"
+        "s = socket.create_connection(('ok.test', int(sys.argv[1])), 30)\n"
+        "try:\n"
+        "    s.sendall(b'CONNECT direct HTTP/1.1\\r\\n\\r\\n')\n"
+        "    sys.exit(not s.recv(1))\n"
+        "except OSError as exc:\n"
+        "    sys.exit(exc.errno)\n"
+    )
+    with jail.Sandbox(network=rules, network_proxy=url, resolver=lambda _: ["127.0.0.1"]) as box:
+        result = box.run([PYTHON, "-I", "-c", code, str(port)], timeout=60)
+        promise = next(g.promise for g in result.guarantees if g.name == "network")
+
+    expected = (errno.ECONNRESET, [f"ok.test:{port}"], []) if is_proxied else (0, [], ["direct"])
+    assert expected == (result.exit_code, server.asked, other.asked)
+    assert is_proxied == ("which judges what names resolve to" in promise)
