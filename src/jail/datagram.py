@@ -25,6 +25,7 @@ from .reactor import Reactor
 
 if TYPE_CHECKING:
     from .address import Address
+    from .tunnel import Upstream
 
 __all__ = ["FlowOwner", "Flows"]
 
@@ -44,7 +45,7 @@ class FlowOwner(typing.Protocol):
     rules: Rules
     reactor: Reactor
     lookups: Lookups
-    upstream: object | None
+    upstream: Upstream | None
 
     def deny(self, subject: str, port: int | None, verdict: Verdict, protocol: Protocol) -> None:
         """

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .address import parse_address
 from .connection import Carried, Connection
@@ -46,7 +46,7 @@ from .stock import Stock
 from .traffic import Account, Traffic, enter, leave
 from .tunnel import Upstream
 
-__all__ = ["Gateway", "GatewayLimits"]
+__all__ = ["Gateway", "GatewayLimits", "Outside"]
 
 _ACCEPTED_AT_ONCE = 64
 _SWEEP_SECONDS = 1.0
@@ -71,6 +71,24 @@ class GatewayLimits:
     connections: int | None = None
     idle_seconds: float | None = None
     bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """
+    What a gateway makes use of, of the harness's.
+
+    Args:
+        look: who is asked for the addresses of a name; None for the host's own resolver.
+        ask: who is asked about what no rule is about; None for nobody.
+        peers: what leads into other sandboxes, by the names for them.
+        proxy: through which allowed connections go; None for none.
+    """
+
+    look: LookUp | None = None
+    ask: Ask | None = None
+    peers: Mapping[str, Stock] = field(default_factory=dict)
+    proxy: Proxy | None = None
 
 
 def _connections_max(wanted: int | None) -> int:
@@ -101,10 +119,7 @@ class Gateway:
         rules: who may be reached.
         limits: how much of it.
         denials: where refusals are noted.
-        look: who is asked for the addresses of a name; None for the host's own resolver.
-        ask: who is asked about what no rule is about; None for nobody.
-        peers: what leads into other sandboxes, by the names for them.
-        proxy: through which allowed connections go; None for none.
+        outside: what it makes use of.
 
     Attributes:
         rules: who may be reached at this moment.
@@ -120,13 +135,10 @@ class Gateway:
         rules: Rules,
         limits: GatewayLimits,
         denials: Denials,
-        look: LookUp | None = None,
-        ask: Ask | None = None,
-        peers: Mapping[str, Stock] | None = None,
-        proxy: Proxy | None = None,
+        outside: Outside,
     ) -> None:
         self.rules = rules
-        self.peers = peers or {}
+        self.peers = outside.peers
         self.changing = threading.Lock()
         self.ports: set[tuple[Protocol, int]] = set()
         self._limits = limits
@@ -138,9 +150,9 @@ class Gateway:
         self._names = Names()
         self._resolver = Resolver(self._names, self._allows_name, self._refuse_name)
         self._server = NameServer(self.reactor, self._resolver)
-        self._questions = Questions(self.reactor, ask) if ask else None
-        self.lookups = Lookups(self.reactor, look or look_up)
-        self.upstream = Upstream(self.reactor, proxy) if proxy is not None else None
+        self._questions = Questions(self.reactor, outside.ask) if outside.ask else None
+        self.lookups = Lookups(self.reactor, outside.look or look_up)
+        self.upstream = Upstream(self.reactor, outside.proxy) if outside.proxy else None
         self._listeners: set[socket.socket] = set()
         self._published: list[tuple[socket.socket, int]] = []
         self._places: dict[int, tuple[str, int]] = {}

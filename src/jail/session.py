@@ -171,13 +171,14 @@ def _make_gateway(
         raise PolicyError(msg, key="network")
     if not isinstance(policy.network, tuple) and not policy.publish:
         return denials, None
-    from .gateway import Gateway, GatewayLimits  # noqa: PLC0415 - most sandboxes have no way out
+    from .gateway import Gateway, GatewayLimits, Outside  # noqa: PLC0415 - most sandboxes have no way out
 
     limits = GatewayLimits(policy.network_connections, policy.network_idle, policy.network_bytes)
     allow = policy.network if isinstance(policy.network, tuple) else ()
     stocks = {name: peer.stock for name, peer in peers.items()}
     proxy = proxy_of(policy.network_proxy, os.environ)
-    gateway = Gateway(Rules(allow, policy.deny_network), limits, denials, look, ask, stocks, proxy)
+    outside = Outside(look, ask, stocks, proxy)
+    gateway = Gateway(Rules(allow, policy.deny_network), limits, denials, outside)
     at_end.callback(gateway.close)
     gateway.bind(policy.publish)
     return denials, gateway

@@ -208,3 +208,12 @@ def test_refuse_answer(proxy, answers, words):
     """
     with pytest.raises(RefusedError, match=words):
         talk(proxy, "ok.test", answers)
+
+
+def test_refuse_datagrams():
+    """
+    What no proxy carries is refused beside one.
+    """
+    with pytest.raises(jail.PolicyError, match="no proxy carries"):
+        jail.Policy(network=["192.0.2.1:53000/udp"], network_proxy="http://proxy.test:3128")
+    jail.Policy(network=["192.0.2.1:53000/tcp"], network_proxy="http://proxy.test:3128")
