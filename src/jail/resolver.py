@@ -123,9 +123,7 @@ class Resolver:
             return dns.rcode.REFUSED
         name = _text(question.name)
         if name is None or not (name == "localhost" or self._allows(name)):
-            if name is None or not name.endswith(".arpa"):
-                self._on_refused(name or question.name.to_text(omit_final_dot=True))
-            return dns.rcode.NXDOMAIN
+            return self._refuse(name, question.name.to_text(omit_final_dot=True))
         addresses = LOCALHOST if name == "localhost" else self._names.addresses(name)
         if addresses is None:
             return dns.rcode.SERVFAIL
@@ -137,6 +135,23 @@ class Resolver:
             text = wanted[question.rdtype]
             reply.answer.append(dns.rrset.from_text(question.name, _TTL, "IN", question.rdtype, text))
         return dns.rcode.NOERROR
+
+    def _refuse(self, name: str | None, text: str) -> dns.rcode.Rcode:
+        import dns.rcode  # noqa: PLC0415 - see answer
+
+        if name is not None and self._is_service(name):
+            return dns.rcode.NOERROR
+        if name is None or not name.endswith(".arpa"):
+            self._on_refused(name or text)
+        return dns.rcode.NXDOMAIN
+
+    def _is_service(self, name: str) -> bool:
+        """
+        Whether it is one of a host that may be reached, as in ``_http._tcp.pypi.org`` (RFC 2782): there is none, and
+        who asks goes on with the host.
+        """
+        service, protocol, host = (*name.split(".", 2), "", "")[:3]
+        return service[:1] == protocol[:1] == "_" and self._allows(host)
 
 
 def _text(name: dns.name.Name) -> str | None:

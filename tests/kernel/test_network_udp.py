@@ -136,7 +136,7 @@ for number, s in enumerate(made):
         descriptors = len(os.listdir("/proc/self/fd"))
         assert 0 == box.run([PYTHON, "-I", "-c", code], timeout=60).exit_code
         assert descriptors == len(os.listdir("/proc/self/fd"))
-    assert 64 == len(seen)
+    assert 56 < len(seen) <= 64  # the kernel may give a port that was let go of again
 
 
 def test_only_who_was_sent_to_answers(server):

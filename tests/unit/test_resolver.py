@@ -153,3 +153,25 @@ def test_packets_that_are_no_query(packet, expected, resolver):
 
     assert expected == (None if reply is None else reply[3] & 15)
     assert reply is None or (packet[:2], 0x80) == (reply[:2], reply[2] & 0x80)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "refused"),
+    [
+        ("_http._tcp.a.ok", "NOERROR", []),
+        ("_http._tcp.b.ok", "NXDOMAIN", ["_http._tcp.b.ok"]),
+        ("_http.tcp.a.ok", "NXDOMAIN", ["_http.tcp.a.ok"]),
+        ("_x._http._tcp.a.ok", "NXDOMAIN", ["_x._http._tcp.a.ok"]),
+        ("x._http._tcp.a.ok", "NXDOMAIN", ["x._http._tcp.a.ok"]),
+    ],
+)
+def test_services_of_a_host(name, code, refused):
+    """
+    A host that may be reached has none, and to ask is no refusal; another name below it is one.
+    """
+    told = []
+    resolver = Resolver(Names(), lambda name: name == "a.ok", told.append)
+    query = dns.message.make_query(name, "SRV")
+    reply = dns.message.from_wire(resolver.answer(query.to_wire()))
+
+    assert (code, [], refused) == (dns.rcode.to_text(reply.rcode()), reply.answer, told)
