@@ -37,6 +37,7 @@ enum jail_op_kind {
 	JAIL_OP_LIFETIME, /* args: nanoseconds of the sandbox, and of nothing running; 0: no limit */
 	JAIL_OP_LOCAL_ROUTE, /* args: AF_*.  Every address is one of ours */
 	JAIL_OP_LISTEN,	     /* args: AF_*, SOCK_*, port.  The socket goes to the harness */
+	JAIL_OP_NOTIFY,	     /* data: struct sock_filter[].  Its listener goes to the harness */
 	JAIL_OP_MAX_
 };
 
@@ -159,7 +160,7 @@ enum jail_file_call {
 enum jail_request_kind {
 	JAIL_REQUEST_PLAN =
 		1, /* struct jail_plan; comes first, once, with a pidfd of the harness, and where */
-		   /* the plan has LISTEN ops a socket to send what they make */
+		   /* the plan has LISTEN or NOTIFY ops a socket to send what they make */
 	JAIL_REQUEST_EXEC,   /* struct jail_exec */
 	JAIL_REQUEST_SIGNAL, /* struct jail_signal */
 	JAIL_REQUEST_FILE    /* struct jail_file */
@@ -191,7 +192,7 @@ enum jail_event_kind {
 	JAIL_EVENT_EXITED,  /* status as wait4(2) gives it, and what was used */
 	JAIL_EVENT_FILE,    /* err of the call that was asked for, 0 when it succeeded */
 	JAIL_EVENT_SAMPLE,  /* wall_ns, and at that time: user_us of all, memory, tasks */
-	JAIL_EVENT_SOCKET /* brings what a LISTEN op has made; on the socket that came with the plan */
+	JAIL_EVENT_SOCKET /* brings what a LISTEN or NOTIFY op has made; on the socket that came with the plan */
 };
 
 /* The limit that a program was ended for. */

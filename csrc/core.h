@@ -33,7 +33,7 @@ struct jail_state {
 	int scratch;	       /* the sandbox's own tmpfs */
 	int root;	       /* the tree that will become / */
 	int ruleset;	       /* Landlock's, until it is enforced */
-	int sockets;	       /* where the harness awaits what LISTEN ops make, or -1 */
+	int sockets;	       /* where the harness awaits what LISTEN and NOTIFY ops make, or -1 */
 	uint32_t serial;       /* names on scratch */
 	int kill_is_contained; /* kill(-1) reaches this sandbox and nothing else */
 	uint64_t wall_ns;      /* how long the sandbox may last, and be idle; 0: for ever */
@@ -176,9 +176,13 @@ int room_cred_no_new_privs(struct jail_state *state, const struct jail_op *op);
 int room_cred_undumpable(struct jail_state *state, const struct jail_op *op);
 int room_cred_subreaper(struct jail_state *state, const struct jail_op *op);
 int room_seccomp_load(struct jail_state *state, const struct jail_op *op);
+int room_seccomp_notify(struct jail_state *state, const struct jail_op *op);
 int room_cpu_processors(struct jail_state *state, const struct jail_op *op);
 int room_watch_start(struct jail_state *state, const struct jail_op *op);
 int room_deadline_lifetime(struct jail_state *state, const struct jail_op *op);
+
+/* net.c */
+int room_net_hand_over(int to, int fd);
 
 /* control.c: packets */
 struct jail_request {

@@ -88,7 +88,7 @@ static int bind_everywhere(int fd, uint64_t family, uint16_t port)
 }
 
 /* The harness takes them as they come; it may be late, and a socket's buffer is no promise. */
-static int hand_over(int to, int fd)
+int room_net_hand_over(int to, int fd)
 {
 	struct jail_event event = { .kind = JAIL_EVENT_SOCKET, .op = JAIL_NO_OP };
 	struct pollfd room = { .fd = to, .events = POLLOUT };
@@ -110,5 +110,5 @@ int room_net_listen(struct jail_state *state, const struct jail_op *op)
 
 	if (r == 0 && type == SOCK_STREAM)
 		r = (int)sys(listen, fd, BACKLOG);
-	return r < 0 ? absent(r, family) : hand_over(state->sockets, fd);
+	return r < 0 ? absent(r, family) : room_net_hand_over(state->sockets, fd);
 }

@@ -35,6 +35,7 @@ static int (*const rooms[JAIL_OP_MAX_])(struct jail_state *, const struct jail_o
 	[JAIL_OP_LIFETIME] = room_deadline_lifetime,
 	[JAIL_OP_LOCAL_ROUTE] = room_net_local_route,
 	[JAIL_OP_LISTEN] = room_net_listen,
+	[JAIL_OP_NOTIFY] = room_seccomp_notify,
 };
 
 int run_ops(struct jail_state *state, const struct jail_op *ops, uint32_t count,

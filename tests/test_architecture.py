@@ -20,10 +20,10 @@ C = {path.name: path.read_text() for path in sorted((ROOT / "csrc").glob("*.[ch]
 STOPS = {
     "words": "errors units guarantee ops host view inert address denial",
     "policy": "network proxy publish fields document policy profile",
-    "plan": "environment layout netns confine limits tier promises plan sockets resolve seccomp tighten",
-    "spawn": "wire fault fork liveness delegation systemd scratch spawn probe",
+    "plan": "environment layout netns confine limits tier notify promises plan sockets resolve seccomp tighten",
+    "spawn": "wire fault fork liveness delegation systemd scratch spawn notification probe",
     "result": "outcome usage timeline result",
-    "process": "capture cgroup command execution streams loop reactor traffic greeting resolver pktinfo nameserver dial handshake tunnel stock inward question connection inbound datagram gateway exchange session reach "
+    "process": "capture cgroup command execution streams loop reactor traffic greeting resolver pktinfo nameserver dial handshake tunnel stock inward question connection inbound datagram gateway broker egress exchange session reach "
     "program process",
     "sandbox": "registry remote files sandbox",
     "aio": "onloop aio",

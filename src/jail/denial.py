@@ -69,11 +69,12 @@ AskLater = Callable[[Question], Coroutine[Any, Any, bool | None]]
 
 class Meanwhile(NamedTuple):
     """
-    What a sandbox was refused, and how many bytes it has sent and received, while one program ran.
+    What a sandbox was refused, and how many bytes it has sent and received, while one program ran; None where
+    nobody counts them.
     """
 
     denials: tuple[Denial, ...]
-    network_bytes: int
+    network_bytes: int | None
 
 
 class Denials:

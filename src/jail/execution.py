@@ -134,8 +134,9 @@ class Execution:
         What its sandbox did on the network until its end.
         """
         self.denials = meanwhile.denials
-        moved = meanwhile.network_bytes, "what the relay has moved for its sandbox meanwhile"
-        self.figures = {**self.figures, "network_bytes": moved}
+        if meanwhile.network_bytes is not None:
+            moved = meanwhile.network_bytes, "what the relay has moved for its sandbox meanwhile"
+            self.figures = {**self.figures, "network_bytes": moved}
 
     def claim(self) -> None:
         """

@@ -47,6 +47,7 @@ _CALLS: dict[int, str] = {
     OpKind.LIFETIME: "no call",
     OpKind.LOCAL_ROUTE: "sendto(2) RTM_NEWROUTE",
     OpKind.LISTEN: "socket(2), bind(2), listen(2), sendmsg(2)",
+    OpKind.NOTIFY: "seccomp(2), sendmsg(2)",
     Step.CLONE: "clone(2)",
     Step.CAPABILITIES: "prctl(2) PR_CAP_AMBIENT",
     Step.DESCRIPTORS: "dup3(2), close_range(2)",

@@ -23,6 +23,7 @@ FEATURES: dict[str, str] = {
     "landlock": "Landlock, any ABI",
     "seccomp": "seccomp filters",
     "seccomp_notify": "seccomp user notification",
+    "broker": "system calls of a child that wait for the harness, which can see the child's memory",
     "clone3": "clone3(2)",
     "pidfd": "pidfd_open(2)",
     "cgroup": "a cgroup v2 directory in which the caller may make others",

@@ -58,6 +58,7 @@ class OpKind(IntEnum):
     LIFETIME = 28
     LOCAL_ROUTE = 29
     LISTEN = 30
+    NOTIFY = 31
 
 
 class ProcPlace(IntEnum):
@@ -152,6 +153,7 @@ _MEANING: dict[OpKind, str] = {
     OpKind.LIFETIME: "end after {a[0]} ns, and after {a[1]} ns with nothing running (0: never)",
     OpKind.LOCAL_ROUTE: "network namespace: every {family} address is the sandbox's own",
     OpKind.LISTEN: "listen for {family} {type} on port {a[2]}, and hand the socket to the harness",
+    OpKind.NOTIFY: "seccomp filter of {size} bytes, whose listener goes to the harness",
 }
 
 # socket(2); the numbers are the same on x86_64 and aarch64.

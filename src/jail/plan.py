@@ -17,6 +17,7 @@ from .host import Host
 from .layout import inside_ids, tmpfs_size, tree_ops
 from .limits import Bounds, Keeper, Keepers, bounds_of, choose_keepers, limit_ops, rlimit_ops, watch_op
 from .netns import name_files, network_ops
+from .notify import is_brokered, notify_op
 from .ops import AMBIENT, AMBIENT_TO_LISTEN, NAMESPACES, Clone, Op, OpKind
 from .policy import Policy
 from .promises import decide
@@ -70,7 +71,7 @@ def choose_filter(policy: Policy, host: Host) -> str:
     name = "no-namespaces"
     if "filesystem.metadata" in policy.waive:
         name += "+metadata"
-    if policy.network == "host":
+    if policy.network == "host" or is_brokered(policy, host):
         name += "+network"
     return name
 
@@ -205,5 +206,6 @@ def _on_landlock(
         *landlock_ops(policy, view, host.landlock_abi, mounts=False),
         Op(OpKind.CAPABILITIES),
         Op(OpKind.UNDUMPABLE),
+        *((notify_op(host.arch),) if is_brokered(policy, host) else ()),
     )
     return setup, (*rlimit_ops(policy, host, keepers), Op(OpKind.LANDLOCK_RESTRICT), load)

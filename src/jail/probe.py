@@ -17,6 +17,7 @@ import platform
 import pwd
 import re
 import resource
+import socket
 import stat
 import sys
 from collections.abc import Iterator
@@ -26,8 +27,11 @@ from . import _core
 from .delegation import find_place, hierarchy
 from .errors import SetupError
 from .host import Host
+from .notification import read_memory, socket_inode
+from .notify import LANDLOCK_CONNECTS, notify_op
 from .ops import AMBIENT, NAMESPACES, Clone, MountAttribute, Op, OpKind
-from .spawn import spawn_init
+from .seccomp import ARCHES
+from .spawn import receive_event_fds, spawn_init
 
 __all__ = ["probe", "probe_with"]
 
@@ -36,6 +40,7 @@ _SECCOMP_RET_USER_NOTIF = 0x7FC00000
 
 _SINCE = (5, 12)  # mount_setattr(2)
 
+_CONTROL_FD = 3  # JAIL_CONTROL_FD of csrc/boundary.h
 _RLIMITS = 16  # RLIM_NLIMITS of asm-generic/resource.h
 
 _BASE = (
@@ -64,6 +69,12 @@ def probe() -> Host:
             missing[feature] = os.strerror(error)
         else:
             found.add(feature)
+    if "userns" in found or "privileged" in found:
+        missing["broker"] = "not tried: namespaces serve"
+    elif why := _no_broker():
+        missing["broker"] = why
+    else:
+        found.add("broker")
     cgroup, why = find_place(os.environ.get("JAIL_CGROUP") or "auto")
     if cgroup.path is not None and "clone3" in found:
         found.add("cgroup")
@@ -126,6 +137,41 @@ def _try(setup: tuple[Op, ...], *, privileged: bool = False) -> SetupError | Non
     finally:
         init.close()
     return None
+
+
+def _no_broker() -> str:
+    """
+    Why a child's calls cannot wait for us, or be seen; empty when they can.
+
+    What is tried on `jail-init` holds for programs, which are its children, ours by Yama's rule, and have our uid.
+    """
+    if _core.lib.jail_landlock_abi() < LANDLOCK_CONNECTS or platform.machine() not in ARCHES:
+        return "not tried: Landlock ABI 4 does not serve here"
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        try:
+            setup = (Op(OpKind.NO_NEW_PRIVS), notify_op(platform.machine()))
+            init = spawn_init(0, 0, setup, (), sockets_fd=theirs.fileno())
+        except SetupError as exc:
+            return str(exc)
+        try:
+            init.await_ready()
+            for fd in receive_event_fds(ours, 1)[1]:
+                os.close(fd)
+            socket_inode(init.pid, _CONTROL_FD)
+            read_memory(init.pid, _first_address(init.pid), 4)
+        except OSError as exc:  # SetupError is one
+            return str(exc)
+        finally:
+            init.close()
+    return ""
+
+
+def _first_address(pid: int) -> int:
+    """
+    Where a process has the first of its memory. proc_pid_maps(5)
+    """
+    return int(Path(f"/proc/{pid}/maps").read_text().partition("-")[0], 16)
 
 
 def _map() -> Op:

@@ -13,6 +13,7 @@ from .guarantee import Guarantee, Strength
 from .host import Host
 from .layout import tmpfs_size
 from .limits import Keeper, Keepers
+from .notify import why_not_brokered
 from .policy import Policy
 from .proxy import ENVIRONMENT
 from .tier import LANDLOCK_SCOPES, LANDLOCK_TRUNCATES, LANDLOCK_USABLE, Tier, unsupported
@@ -156,16 +157,33 @@ class _Deciding:
             return _Kept("", "none: the policy asks for the host's network", Strength.NONE)
         listed = isinstance(self.policy.network, tuple)
         if not self._own:
-            if listed or self.policy.publish:
-                what = "an allowlist" if listed else "what is published"
-                return _Lost(f"a network namespace of its own, for {what}", "userns")
-            return _Kept("seccomp", "no socket can be made")
+            return self._without_namespace()
         if not self.host.has("netns"):
             return _Lost("a network namespace", "netns")
         if listed:
             return _Kept("network namespace, relay in the harness", _listed(self.policy), Strength.SUPERVISED)
         entered = f", but for who comes by {_published(self.policy)}" if self.policy.publish else ""
         return _Kept("network namespace", f"there is no interface but lo, and nobody else on it{entered}")
+
+    def _without_namespace(self) -> _Kept | _Lost:
+        if self.policy.publish:
+            return _Lost("a network namespace of its own, for what is published", "userns")
+        if isinstance(self.policy.network, tuple):
+            return self._brokered()
+        return _Kept("seccomp", "no socket can be made")
+
+    def _brokered(self) -> _Kept | _Lost:
+        """
+        The kernel lets no program connect; who does it for them, and decides, is the harness.
+        """
+        if why := why_not_brokered(self.policy, self.host):
+            return _Lost(why, "userns")
+        rules = ", ".join(map(str, self.policy.network)) or "nobody"
+        promise = f"no socket but TCP, which the harness connects, to {rules}"
+        if self.policy.deny_network:
+            promise += f", but for {', '.join(map(str, self.policy.deny_network))}"
+        mechanism = f"seccomp user notification, Landlock ABI {self.host.landlock_abi}, broker in the harness"
+        return _Kept(mechanism, promise, Strength.SUPERVISED)
 
     def processes(self) -> _Kept | _Lost:
         if self._own:

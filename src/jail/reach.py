@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from .errors import PolicyError, SetupError
+from .inbound import refuse_shared
 from .network import Protocol, Rule, Rules, listened_ports
 from .policy import parse_fields
 
@@ -99,6 +100,8 @@ class Reach:
 
     def _gateway(self) -> Gateway:
         gateway, network = self._session.gateway, self._session.policy.network
+        if isinstance(network, tuple):
+            refuse_shared(self._session.plan, "network")
         if gateway is None or isinstance(network, str):
             msg = f'it is "{network}"; only a list can be changed. One that is empty will do: network = []'
             raise PolicyError(msg, key="network")

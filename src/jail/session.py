@@ -14,26 +14,24 @@ import signal
 import socket
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from .cgroup import Group, Leaf
 from .command import Command, Defaults, Exec, parse_exec
 from .denial import Ask, Denials
+from .egress import Wishes, make_broker, make_gateway, sockets_of
 from .environment import build_environment
-from .errors import JailError, PolicyError, SetupError
+from .errors import JailError, SetupError
 from .exchange import Exchange
 from .guarantee import Guarantee
 from .host import Host
-from .inbound import refuse_peers, refuse_shared
 from .limits import UNBOUNDED, Bounds, Keeper
-from .network import RESOLVER_PORT, Rules
 from .plan import Plan, choose_filter, compile_plan
 from .policy import Policy
 from .probe import probe_with
 from .profile import load_policy
-from .proxy import proxy_of
 from .resolve import disks_of, resolve
 from .result import Result
 from .scratch import Scratch
@@ -56,7 +54,6 @@ from .wire import EventKind, FileCall, RequestKind, Scope, encode_file, encode_s
 
 if TYPE_CHECKING:
     from .dial import LookUp
-    from .gateway import Gateway
 
 __all__ = ["ANSWER_SECONDS", "Asked", "Session", "make_plan", "patience_seconds"]
 
@@ -148,70 +145,6 @@ def _make_group(policy: Policy, host: Host, view: View, at_end: ExitStack) -> Gr
     return group
 
 
-def _make_gateway(
-    policy: Policy,
-    plan: Plan,
-    look: LookUp | None,
-    ask: Ask | None,
-    peers: Mapping[str, Session],
-    at_end: ExitStack,
-) -> tuple[Denials, Gateway | None]:
-    """
-    The way out of, or in to, a sandbox that has one.
-
-    Raises:
-        PolicyError: there is nothing to ask about.
-    """
-    denials = Denials()
-    refuse_peers(policy, peers)
-    if policy.publish:
-        refuse_shared(plan, "publish")
-    if ask is not None and not isinstance(policy.network, tuple):
-        msg = f'it is "{policy.network}", and ask is about what a list does not have: network = []'
-        raise PolicyError(msg, key="network")
-    if not isinstance(policy.network, tuple) and not policy.publish:
-        return denials, None
-    from .gateway import Gateway, GatewayLimits, Outside  # noqa: PLC0415 - most sandboxes have no way out
-
-    limits = GatewayLimits(policy.network_connections, policy.network_idle, policy.network_bytes)
-    allow = policy.network if isinstance(policy.network, tuple) else ()
-    stocks = {name: peer.stock for name, peer in peers.items()}
-    proxy = proxy_of(policy.network_proxy, os.environ)
-    outside = Outside(look, ask, stocks, proxy)
-    gateway = Gateway(Rules(allow, policy.deny_network), limits, denials, outside)
-    at_end.callback(gateway.close)
-    gateway.bind(policy.publish)
-    return denials, gateway
-
-
-def _maker(session: Session) -> Callable[[], socket.socket]:
-    """
-    What makes sockets of its network, and does not keep it alive.
-    """
-    weak = weakref.ref(session)
-
-    def make() -> socket.socket:
-        if (session := weak()) is None:
-            raise JailError("the sandbox is closed")
-        return session.make_socket(socket.AF_INET, socket.SOCK_STREAM)
-
-    return make
-
-
-def _leads_out(session: Session) -> Callable[[int], bool]:
-    """
-    What says whether the harness listens on a port inside, and does not keep the session alive.
-    """
-    weak = weakref.ref(session)
-
-    def leads_out(port: int) -> bool:
-        session = weak()
-        ports = session.gateway.ports if session and session.gateway else ()
-        return port == RESOLVER_PORT or ("tcp", port) in ports
-
-    return leads_out
-
-
 def _bounds(sandbox: Bounds, own: Bounds) -> Bounds:
     """
     What a program may have: its own limits, and otherwise those of the sandbox.
@@ -297,10 +230,13 @@ class Session:
             planned = time.monotonic()
             self.group = _make_group(self.policy, host, self.view, at_end)
             grouped = time.monotonic()
-            self.stock = Stock(_maker(self), _leads_out(self))
+            self.stock = Stock(*sockets_of(self))
             at_end.callback(self.stock.close)
             self._peers = dict(peers or {})  # which live as long as this
-            self.denials, self.gateway = _make_gateway(self.policy, self.plan, look, ask, self._peers, at_end)
+            self.denials = Denials()
+            wishes = Wishes(look, ask, self._peers)
+            self.gateway = make_gateway(self.policy, self.plan, self.denials, wishes, at_end)
+            self._way_out = self.gateway or make_broker(self.policy, host, self.denials, at_end)
             self.init = self._spawn()
             self.at_end = at_end.pop_all()
         self.init.setup |= {"plan": planned - began} | ({"cgroup": grouped - planned} if self.group else {})
@@ -311,8 +247,8 @@ class Session:
     def _spawn(self) -> Init:
         plan = self.plan
         fd = self.group.init_fd if self.group else -1
-        listens = self.gateway is not None and isinstance(self.policy.network, tuple)
-        with self.gateway.open() if self.gateway and listens else contextlib.nullcontext() as sockets:
+        way_out = self._way_out if isinstance(self.policy.network, tuple) else None
+        with way_out.open() if way_out else contextlib.nullcontext() as sockets:
             init = spawn_init(
                 plan.clone_flags,
                 plan.ambient,
@@ -404,8 +340,8 @@ class Session:
         refuse_closed(what)
         exchange = Exchange(self.init, exec_id, what, self._leaf(exec_id, what))
         exchange.on_usage = self._ledger.add  # and no method of ours: whoever drives it keeps nobody alive
-        if self.gateway:
-            exchange.meanwhile = self.gateway.from_now()
+        if self._way_out:
+            exchange.meanwhile = self._way_out.from_now()
         return exchange
 
     def _leaf(self, exec_id: int, what: Exec) -> Leaf | None:

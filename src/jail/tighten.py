@@ -137,7 +137,7 @@ def tighter_filter(policy: Policy, asked: Policy, host: Host, *, fewer_files: bo
         needed = without_metadata or without_network
     else:
         name = "no-namespaces" + "+metadata" * ("filesystem.metadata" in policy.waive)
-        name += "+network" * (asked.network == "host")
+        name += "+network" * (asked.network != "none")
         needed = without_network
     return name if needed or asked.deny_syscalls != policy.deny_syscalls else None
 

@@ -17,6 +17,7 @@ ALLOW = "allow"
 EPERM = "EPERM"
 ENOSYS = "ENOSYS"
 KILL_PROCESS = "kill process"
+NOTIFY = "ask the supervisor"
 
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS of linux/bpf_common.h
 
@@ -32,7 +33,7 @@ _BRANCHES = {
     0x35: lambda a, k: a >= k,
     0x45: lambda a, k: bool(a & k),
 }
-_WORDS = {0x7FFF0000: ALLOW, 0x80000000: KILL_PROCESS}
+_WORDS = {0x7FFF0000: ALLOW, 0x7FC00000: NOTIFY, 0x80000000: KILL_PROCESS}
 _WORDS |= {0x00050000 | code: errno.errorcode[code] for code in (errno.EPERM, errno.ENOSYS)}
 
 

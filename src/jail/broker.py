@@ -1,0 +1,419 @@
+"""
+The sockets of a sandbox that has no network namespace: the harness makes them, and connects them.
+
+A program's socket(2) and connect(2) wait for the harness (`notify`). It makes the socket, keeps a copy and hands the
+other one in; asked to connect, it finds its copy by the descriptor's inode, reads the address once, judges what it has
+read, and connects its own copy to exactly that. Nothing that a program writes over the address or puts in the place of
+the descriptor meanwhile is looked at again, so there is nothing to race. No call is ever let through.
+
+Once a socket is connected the copy is closed: from then on it is the program's alone, and so is its end.
+All of it is done in the harness's network thread, and nothing waits in there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .address import meant, parse_address
+from .denial import Denial, Denials, Meanwhile
+from .fork import forget_in_child
+from .loop import READ, WRITE
+from .network import Rules, Verdict, judge
+from .notification import Call, answer, hand_in, is_waiting, read_memory, receive_call, socket_inode
+from .notify import SOCKET
+from .reactor import Timer
+from .spawn import receive_event_fds
+from .traffic import Traffic, enter, leave
+
+__all__ = ["Broker", "Target", "judge_target", "parse_target"]
+
+# Copies of sockets that nobody connects, and for how long they are kept when there are more: of one that a program has
+# closed the kernel does not tell.
+_IDLE_MAX = 64
+_IDLE_SECONDS = 10.0
+_HELD_MAX = 1024
+_CONNECTED_MAX = 65536
+
+_ADDRESS_BYTES_MAX = 128  # struct sockaddr_storage
+_IN6_BYTES = 24  # SIN6_LEN_RFC2133: without a scope
+_BYTES: dict[int, int] = {socket.AF_INET: 16, socket.AF_INET6: _IN6_BYTES}
+_IN6 = struct.Struct("!2xHI16s")
+_TIMEVAL = struct.Struct("=qq")
+_BITS = 0xFFFF_FFFF
+
+# To whom a socket is connected that is connected to nobody: ip(7), ipv6(7)
+_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1", "::ffff:0.0.0.0": "::ffff:127.0.0.1"}  # noqa: S104 - not bound
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Whom to connect to, as it was read.
+
+    Args:
+        family: AF_INET or AF_INET6.
+        address: as text, without a zone.
+        port: from 0.
+        flow, scope: of IPv6.
+    """
+
+    family: int
+    address: str
+    port: int
+    flow: int = 0
+    scope: int = 0
+
+    @property
+    def tuple(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """
+        As Python's sockets take it.
+        """
+        short = (self.address, self.port)
+        return short if self.family == socket.AF_INET else (*short, self.flow, self.scope)
+
+
+def parse_target(data: bytes) -> Target:
+    """
+    A target from a struct sockaddr. Pure.
+
+    Raises:
+        OSError: EINVAL for one that is too short, EAFNOSUPPORT for any other family: as connect(2) has them.
+    """
+    family = int.from_bytes(data[:2], "little")
+    if len(data) < 2 or len(data) < _BYTES.get(family, 0):
+        raise _error(errno.EINVAL)
+    if family == socket.AF_INET:
+        text = socket.inet_ntop(family, data[4:8])
+        return Target(family, _UNSPECIFIED.get(text, text), int.from_bytes(data[2:4], "big"))
+    if family != socket.AF_INET6:
+        raise _error(errno.EAFNOSUPPORT)
+    port, flow, packed = _IN6.unpack(data[:_IN6_BYTES])
+    scope = int.from_bytes(data[_IN6_BYTES : _IN6_BYTES + 4], "little")  # alone in the order of the host
+    text = socket.inet_ntop(family, packed)
+    return Target(family, _UNSPECIFIED.get(text, text), port, flow, scope)
+
+
+def judge_target(rules: Rules, target: Target) -> Verdict:
+    """
+    Whether a program may be connected there: by its address, since there are no names here.
+    """
+    return judge(rules, None, parse_address(target.address), target.port, "tcp")
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """
+    A socket of a program's that is not connected yet, and those that wait until it is.
+    """
+
+    sock: socket.socket
+    made: float  # of time.monotonic
+    target: Target | None = None  # while it is on its way there
+    waiting: dict[int, Timer | None] = field(default_factory=dict)
+
+
+class Broker:
+    """
+    From before the sandbox is built to its end.
+
+    Args:
+        rules: who may be reached; by address.
+        denials: where refusals are noted.
+    """
+
+    def __init__(self, rules: Rules, denials: Denials) -> None:
+        self.rules = rules
+        self._denials = denials
+        self._traffic: Traffic = enter()
+        self.reactor = self._traffic.reactor
+        self._ours: socket.socket | None = None
+        self._listener = -1
+        self._held: dict[int, _Held] = {}  # by inode, the oldest first
+        self._connected: dict[int, bool] = {}  # by inode: whether a program was told
+        self._is_closed = False
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._held_max = max(8, min(_HELD_MAX, soft // 8))
+        forget_in_child(self)
+
+    moved = None  # the bytes pass between a program and the kernel
+
+    def from_now(self) -> Callable[[], Meanwhile]:
+        """
+        A function that says what happens from this moment until it is called.
+        """
+        mark = self._denials.mark()
+        return lambda: Meanwhile(self._denials.since(mark), None)
+
+    # What comes from the sandbox.
+
+    def open(self) -> socket.socket:
+        """
+        The end of a socket on which `jail-init` is to send what its NOTIFY op makes; the caller's to close.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours = ours
+        self.reactor.submit(lambda: self.reactor.watch(ours.fileno(), READ, self._receive))
+        return theirs
+
+    def _receive(self) -> None:
+        if self._ours is None:
+            return
+        try:
+            _, fds = receive_event_fds(self._ours, 1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        self._stop_receiving()
+        for fd in fds:
+            self._listener = fd
+            self.reactor.watch(fd, READ, self._serve)
+
+    def _stop_receiving(self) -> None:
+        if self._ours is not None:
+            self.reactor.unwatch(self._ours.fileno())
+            self._ours.close()
+            self._ours = None
+
+    def _stop_listening(self) -> None:
+        """
+        Whoever calls from now on has ENOSYS from the kernel.
+        """
+        if self._listener >= 0:
+            self.reactor.unwatch(self._listener)
+            os.close(self._listener)
+            self._listener = -1
+
+    def _serve(self) -> None:
+        try:
+            call = receive_call(self._listener)
+        except EOFError:
+            self._stop_listening()
+            return
+        if call is None:
+            return
+        try:
+            error = self._carry_out(call)
+        except OSError as exc:
+            error = exc.errno or errno.EIO
+        except BaseException:
+            answer(self._listener, call.id, errno.EIO)  # an error of our own: a program is not to hang for it
+            raise
+        if error is not None:
+            answer(self._listener, call.id, error)
+
+    def _carry_out(self, call: Call) -> int | None:
+        if call.number not in SOCKET.values():
+            return self._connect(call)
+        self._make(call)
+        return None
+
+    # Making them.
+
+    def _make(self, call: Call) -> None:
+        """
+        Make one, keep a copy, hand the other in.
+
+        Raises:
+            OSError: what the program's call is to give.
+        """
+        family, kind, protocol = (number & _BITS for number in call.args[:3])
+        if family not in (socket.AF_INET, socket.AF_INET6) or protocol not in (0, socket.IPPROTO_TCP):
+            raise _error(errno.EPERM)
+        self._make_room()
+        flags = kind & (socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        if kind != socket.SOCK_STREAM | flags:
+            raise _error(errno.EINVAL)
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, protocol)
+        try:
+            sock.settimeout(0)  # Python's own is not to wait; and what the program is to see:
+            os.set_blocking(sock.fileno(), not flags & socket.SOCK_NONBLOCK)
+            hand_in(
+                self._listener, call.id, sock.fileno(), os.O_CLOEXEC if flags & socket.SOCK_CLOEXEC else 0
+            )
+        except OSError:
+            sock.close()
+            raise
+        inode = os.fstat(sock.fileno()).st_ino
+        self._connected.pop(inode, None)
+        self._held[inode] = _Held(sock, time.monotonic())
+
+    def _make_room(self) -> None:
+        if len(self._held) < _IDLE_MAX:
+            return
+        now = time.monotonic()
+        oldest = next((inode for inode, held in self._held.items() if held.target is None), None)
+        is_full = len(self._held) >= self._held_max
+        if oldest is not None and (is_full or self._held[oldest].made + _IDLE_SECONDS <= now):
+            self._held.pop(oldest).sock.close()
+        elif is_full:
+            raise _error(errno.ENOBUFS)
+
+    # Connecting them.
+
+    def _connect(self, call: Call) -> int | None:
+        """
+        Judge, and connect our copy.
+
+        Returns:
+            What to answer; None where the program waits until there is something to.
+
+        Raises:
+            OSError: what the program's call is to give.
+        """
+        fd, address, size = call.args[:3]
+        inode = socket_inode(call.pid, fd & _BITS)
+        if not 0 <= size & _BITS <= _ADDRESS_BYTES_MAX:
+            raise _error(errno.EINVAL)
+        data = read_memory(call.pid, address, size & _BITS)
+        if not is_waiting(self._listener, call.id):  # all of that may have been somebody else's
+            return None
+        if inode in self._connected:
+            was_told, self._connected[inode] = self._connected[inode], True
+            return errno.EISCONN if was_told else 0
+        if inode not in self._held:
+            raise _error(errno.EACCES)
+        target, held = parse_target(data), self._held[inode]
+        if held.sock.family != target.family:
+            raise _error(errno.EAFNOSUPPORT)
+        verdict = judge_target(self.rules, target)
+        if not verdict.allowed:
+            self._deny(target, verdict)
+            raise _error(errno.EACCES)
+        return self._begin(call, inode, held, target)
+
+    def _begin(self, call: Call, inode: int, held: _Held, target: Target) -> int | None:
+        blocks = os.get_blocking(held.sock.fileno())
+        error = _try(held.sock, target, blocks=blocks)
+        if error in (0, errno.EISCONN):
+            self._let_go(inode, is_told=True)
+        if error not in (errno.EINPROGRESS, errno.EALREADY):
+            return error
+        if held.target is None:
+            held.target = target
+            self.reactor.watch(held.sock.fileno(), WRITE, lambda: self._settle(inode, held))
+        if not blocks:
+            return error
+        held.waiting[call.id] = self._limit(held, call.id)
+        return None
+
+    def _limit(self, held: _Held, call_id: int) -> Timer | None:
+        """
+        A socket may say how long a program waits: SO_SNDTIMEO of socket(7).
+        """
+        option = held.sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.size)
+        seconds, microseconds = _TIMEVAL.unpack(option)
+        if not seconds and not microseconds:
+            return None
+
+        def give_up() -> None:
+            held.waiting.pop(call_id, None)
+            answer(self._listener, call_id, errno.EINPROGRESS)
+
+        return self.reactor.later(seconds + microseconds / 1e6, give_up)
+
+    def _settle(self, inode: int, held: _Held) -> None:
+        """
+        It is connected, or will not be. A result that nobody waits for stays in the socket.
+        """
+        target, waiting = held.target, [i for i in held.waiting if is_waiting(self._listener, i)]
+        if target is None:
+            return
+        error = _try(held.sock, target, blocks=os.get_blocking(held.sock.fileno())) if waiting else 0
+        if error == errno.EALREADY:
+            return
+        self.reactor.unwatch(held.sock.fileno())
+        for timer in held.waiting.values():
+            if timer:
+                timer.cancel()
+        held.target = None
+        held.waiting.clear()
+        if _is_connected(held.sock):
+            self._let_go(inode, is_told=bool(waiting))
+        for call_id in waiting:
+            answer(self._listener, call_id, error)
+
+    def _let_go(self, inode: int, *, is_told: bool) -> None:
+        held = self._held.pop(inode)
+        if held.target is not None:
+            self.reactor.unwatch(held.sock.fileno())
+        held.sock.close()
+        if len(self._connected) >= _CONNECTED_MAX:
+            self._connected.pop(next(iter(self._connected)))
+        self._connected[inode] = is_told
+
+    def _deny(self, target: Target, verdict: Verdict) -> None:
+        """
+        Note a refusal, and what would allow it.
+        """
+        subject = str(meant(parse_address(target.address)))
+        host = f"[{subject}]" if ":" in subject else subject
+        rule = str(verdict.rule) if verdict.rule is not None else ""
+        cure = f'take "{rule}" from deny_network' if rule else f'network = ["{host}:{target.port}"]'
+        self._denials.add(Denial("network", subject, target.port, verdict.why, rule, cure))
+
+    # Ends.
+
+    def close(self) -> None:
+        """
+        End all of it. From any thread; may be called again.
+        """
+        if not self._is_closed:
+            self._is_closed = True
+            self.reactor.call(self._close)
+            leave(self._traffic)
+
+    def _close(self) -> None:
+        self._stop_receiving()
+        self._stop_listening()
+        for held in self._held.values():
+            if held.target is not None:
+                self.reactor.unwatch(held.sock.fileno())
+            for timer in held.waiting.values():
+                if timer:
+                    timer.cancel()
+            held.sock.close()
+        self._held.clear()
+
+    def forget(self) -> None:
+        """
+        Drop the descriptors: in a forked copy of the harness, which has no such thread.
+        """
+        self._is_closed = True
+        if self._ours is not None:
+            self._ours.close()
+        if self._listener >= 0:
+            os.close(self._listener)
+            self._listener = -1
+        for held in self._held.values():
+            held.sock.close()
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def _try(sock: socket.socket, target: Target, *, blocks: bool) -> int:
+    """
+    connect(2) without waiting; for a moment the program's socket is one that does not block.
+    """
+    if blocks:
+        os.set_blocking(sock.fileno(), False)
+    try:
+        return sock.connect_ex(target.tuple)
+    finally:
+        if blocks:
+            os.set_blocking(sock.fileno(), True)
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
