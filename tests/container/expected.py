@@ -92,7 +92,7 @@ _NOT_ROOT = {"pids": Kept("RLIMIT_NPROC")}
 _KERNEL = frozenset(("landlock", "seccomp", "seccomp_notify", "pidfd", "libseccomp"))
 _OWN = _KERNEL | {"userns", "netns", "devpts", "overlay", "keyring", "clone3"}
 
-_CONTAINED = Expected("Landlock", _KERNEL, _LANDLOCK)
+_CONTAINED = Expected("Landlock", _KERNEL | {"broker"}, _LANDLOCK)
 
 EXPECTED = {
     "default-root": _CONTAINED,
@@ -100,7 +100,7 @@ EXPECTED = {
     "user": _CONTAINED,
     "restricted": _CONTAINED,
     # mount(2) is allowed and pivot_root(2) is not, so there is no tree of one's own for all that.
-    "sysadmin": Expected("Landlock", _KERNEL | {"clone3"}, _LANDLOCK),
+    "sysadmin": Expected("Landlock", _KERNEL | {"broker", "clone3"}, _LANDLOCK),
     "unconfined-root": Expected("namespaces", _OWN, _NAMESPACES),
     "unconfined-user": Expected("namespaces", _OWN, _NAMESPACES | _NOT_ROOT),
     "unmasked-root": Expected("namespaces", _OWN | {"proc"}, _NAMESPACES),

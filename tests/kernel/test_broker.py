@@ -409,3 +409,31 @@ def test_curl(asked):
         thread.join()
 
     assert [(0, "hello"), (7, "")] == [(one["code"], one["out"]) for one in seen]
+
+
+def test_sharing(server, ask_harness, container, python):
+    """
+    Two sandboxes, one of asyncio, and a forked copy of the harness: each has its own rules; a program can have none.
+    """
+    source, options = container
+    code = """
+import asyncio, jail, jail.aio, json, os, sys
+port, cmd = sys.argv[1], sys.argv[2:]
+async def other():
+    async with jail.aio.Sandbox(network=["127.0.0.2:" + port]) as box:
+        return (await box.run([*cmd, "127.0.0.1", port])).exit_code, (await box.run([*cmd, "127.0.0.2", port])).exit_code
+with jail.Sandbox(network=["127.0.0.1:" + port]) as box:
+    def run(**fields): return box.run([*cmd, "127.0.0.1", port], **fields).exit_code
+    pid = os.fork()
+    if not pid: os._exit(0)
+    os.waitpid(pid, 0)
+    seen = [run(), run(network="none"), run(deny_syscalls=["sendto"]), *asyncio.run(other()), run(), box.usage.network_bytes]
+print(json.dumps(seen))
+"""
+    program = (
+        "import socket, sys\ntry: socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+        "except OSError as exc: sys.exit(exc.errno)"
+    )
+    expected = [0, errno.EPERM, 0, errno.EACCES, 0, 0, None]
+
+    assert expected == ask_harness(source + code, str(server), *python, program, **options)

@@ -14,6 +14,7 @@ import jail.spawn
 from jail.command import Exec
 from jail.exchange import Exchange
 from jail.loop import Loop
+from jail.notify import notify_op
 from jail.ops import AMBIENT, NAMESPACES, Clone, MountAttribute, Op, OpKind, ProcPlace
 from jail.wire import RequestKind, Step
 
@@ -73,6 +74,8 @@ FAULTS = [
     (NAMESPACES, (MAP,), Op(OpKind.LISTEN, args=(99, 1, 8080)), errno.EAFNOSUPPORT),
     (NAMESPACES, (MAP,), Op(OpKind.LISTEN, args=(2, 1, 80)), errno.EACCES),
     (NAMESPACES, (MAP,), Op(OpKind.LISTEN, args=(2, 1, 8080)), errno.EBADF),  # nobody awaits the socket
+    (0, (Op(OpKind.NO_NEW_PRIVS),), Op(OpKind.NOTIFY), errno.EINVAL),
+    (0, (Op(OpKind.NO_NEW_PRIVS),), notify_op(os.uname().machine), errno.EBADF),  # nor the listener
     (Clone.USER, (), Op(OpKind.HOSTNAME, data=b"jail"), errno.EPERM),
     (NAMESPACES, (MAP,), Op(OpKind.HOSTNAME, data=b"x" * 65), errno.EINVAL),
     (NAMESPACES, (NO_NEW_PRIVS, refusing("keyctl")), Op(OpKind.KEYRING), errno.ENOTTY),
