@@ -26,13 +26,23 @@ from .denial import Denial, Denials, Meanwhile
 from .fork import forget_in_child
 from .loop import READ, WRITE
 from .network import Rules, Verdict, judge
-from .notification import Call, answer, hand_in, is_waiting, read_memory, receive_call, socket_inode
+from .notification import (
+    Call,
+    Target,
+    answer,
+    hand_in,
+    is_waiting,
+    parse_target,
+    read_memory,
+    receive_call,
+    socket_inode,
+)
 from .notify import SOCKET
 from .reactor import Timer
 from .spawn import receive_event_fds
 from .traffic import Traffic, enter, leave
 
-__all__ = ["Broker", "Target", "judge_target", "parse_target"]
+__all__ = ["Broker", "judge_target"]
 
 # Copies of sockets that nobody connects, and for how long they are kept when there are more: of one that a program has
 # closed the kernel does not tell.
@@ -42,62 +52,8 @@ _HELD_MAX = 1024
 _CONNECTED_MAX = 65536
 
 _ADDRESS_BYTES_MAX = 128  # struct sockaddr_storage
-_IN6_BYTES = 24  # SIN6_LEN_RFC2133: without a scope
-_BYTES: dict[int, int] = {socket.AF_INET: 16, socket.AF_INET6: _IN6_BYTES}
-_IN6 = struct.Struct("!2xHI16s")
 _TIMEVAL = struct.Struct("=qq")
 _BITS = 0xFFFF_FFFF
-
-# To whom a socket is connected that is connected to nobody: ip(7), ipv6(7)
-_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1", "::ffff:0.0.0.0": "::ffff:127.0.0.1"}  # noqa: S104 - not bound
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """
-    Whom to connect to, as it was read.
-
-    Args:
-        family: AF_INET or AF_INET6.
-        address: as text, without a zone.
-        port: from 0.
-        flow, scope: of IPv6.
-    """
-
-    family: int
-    address: str
-    port: int
-    flow: int = 0
-    scope: int = 0
-
-    @property
-    def tuple(self) -> tuple[str, int] | tuple[str, int, int, int]:
-        """
-        As Python's sockets take it.
-        """
-        short = (self.address, self.port)
-        return short if self.family == socket.AF_INET else (*short, self.flow, self.scope)
-
-
-def parse_target(data: bytes) -> Target:
-    """
-    A target from a struct sockaddr. Pure.
-
-    Raises:
-        OSError: EINVAL for one that is too short, EAFNOSUPPORT for any other family: as connect(2) has them.
-    """
-    family = int.from_bytes(data[:2], "little")
-    if len(data) < 2 or len(data) < _BYTES.get(family, 0):
-        raise _error(errno.EINVAL)
-    if family == socket.AF_INET:
-        text = socket.inet_ntop(family, data[4:8])
-        return Target(family, _UNSPECIFIED.get(text, text), int.from_bytes(data[2:4], "big"))
-    if family != socket.AF_INET6:
-        raise _error(errno.EAFNOSUPPORT)
-    port, flow, packed = _IN6.unpack(data[:_IN6_BYTES])
-    scope = int.from_bytes(data[_IN6_BYTES : _IN6_BYTES + 4], "little")  # alone in the order of the host
-    text = socket.inet_ntop(family, packed)
-    return Target(family, _UNSPECIFIED.get(text, text), port, flow, scope)
 
 
 def judge_target(rules: Rules, target: Target) -> Verdict:

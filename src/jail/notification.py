@@ -1,5 +1,5 @@
 """
-One system call of a program's that waits for the harness: what was asked, of whose memory, and the answer.
+One system call of a program's that waits for the harness: what was asked, what is in memory for it, and the answer.
 seccomp_unotify(2)
 
 A pid is good for as long as its call waits: whatever was read by it is used only after `is_waiting` has said so.
@@ -13,10 +13,22 @@ import fcntl
 import os
 import re
 import select
+import socket
 import struct
+from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Call", "answer", "hand_in", "is_waiting", "read_memory", "receive_call", "socket_inode"]
+__all__ = [
+    "Call",
+    "Target",
+    "answer",
+    "hand_in",
+    "is_waiting",
+    "parse_target",
+    "read_memory",
+    "receive_call",
+    "socket_inode",
+]
 
 # struct seccomp_notif, seccomp_notif_resp and seccomp_notif_addfd, and their ioctl(2)s: linux/seccomp.h
 _NOTIF = struct.Struct("=QIIiIQ6Q")
@@ -24,6 +36,13 @@ _RESPONSE = struct.Struct("=QqiI")
 _ADDFD = struct.Struct("=QIIII")
 _RECEIVE, _SEND, _IS_VALID, _ADD = 0xC050_2100, 0xC018_2101, 0x4008_2102, 0x4018_2103
 _ADDFD_FLAG_SEND = 2  # the descriptor is the call's result: Linux 5.14
+
+_IN6_BYTES = 24  # SIN6_LEN_RFC2133: without a scope
+_BYTES: dict[int, int] = {socket.AF_INET: 16, socket.AF_INET6: _IN6_BYTES}
+_IN6 = struct.Struct("!2xHI16s")
+
+# To whom a socket is connected that is connected to nobody: ip(7), ipv6(7)
+_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1", "::ffff:0.0.0.0": "::ffff:127.0.0.1"}  # noqa: S104 - not bound
 
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]", re.ASCII)
 
@@ -136,3 +155,51 @@ def socket_inode(pid: int, fd: int) -> int:
     if not found:
         raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
     return int(found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Whom to connect to, as it was read.
+
+    Args:
+        family: AF_INET or AF_INET6.
+        address: as text, without a zone.
+        port: from 0.
+        flow, scope: of IPv6.
+    """
+
+    family: int
+    address: str
+    port: int
+    flow: int = 0
+    scope: int = 0
+
+    @property
+    def tuple(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """
+        As Python's sockets take it.
+        """
+        short = (self.address, self.port)
+        return short if self.family == socket.AF_INET else (*short, self.flow, self.scope)
+
+
+def parse_target(data: bytes) -> Target:
+    """
+    A target from a struct sockaddr. Pure.
+
+    Raises:
+        OSError: EINVAL for one that is too short, EAFNOSUPPORT for any other family: as connect(2) has them.
+    """
+    family = int.from_bytes(data[:2], "little")
+    if len(data) < 2 or len(data) < _BYTES.get(family, 0):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if family == socket.AF_INET:
+        text = socket.inet_ntop(family, data[4:8])
+        return Target(family, _UNSPECIFIED.get(text, text), int.from_bytes(data[2:4], "big"))
+    if family != socket.AF_INET6:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+    port, flow, packed = _IN6.unpack(data[:_IN6_BYTES])
+    scope = int.from_bytes(data[_IN6_BYTES : _IN6_BYTES + 4], "little")  # alone in the order of the host
+    text = socket.inet_ntop(family, packed)
+    return Target(family, _UNSPECIFIED.get(text, text), port, flow, scope)

@@ -8,8 +8,9 @@ import struct
 
 import pytest
 
-from jail.broker import Target, judge_target, parse_target
+from jail.broker import judge_target
 from jail.network import Rules, parse_rule
+from jail.notification import Target, parse_target
 from jail.notify import CONNECT, SOCKET, is_brokered, notify_op, why_not_brokered
 from jail.plan import choose_filter
 from jail.policy import Policy
