@@ -52,6 +52,7 @@ _HELD_MAX = 1024
 _CONNECTED_MAX = 65536
 
 _ADDRESS_BYTES_MAX = 128  # struct sockaddr_storage
+_ON_ITS_WAY = (errno.EINPROGRESS, errno.EALREADY)
 _TIMEVAL = struct.Struct("=qq")
 _BITS = 0xFFFF_FFFF
 
@@ -149,7 +150,7 @@ class Broker:
         try:
             call = receive_call(self._listener)
         except EOFError:
-            self._stop_listening()
+            self._close()
             return
         if call is None:
             return
@@ -244,11 +245,16 @@ class Broker:
         return self._begin(call, inode, held, target)
 
     def _begin(self, call: Call, inode: int, held: _Held, target: Target) -> int | None:
+        """
+        Connect our copy; or join those that wait for it already, who are to be told what comes of it.
+        """
         blocks = os.get_blocking(held.sock.fileno())
-        error = _try(held.sock, target, blocks=blocks)
-        if error in (0, errno.EISCONN):
-            self._let_go(inode, is_told=True)
-        if error not in (errno.EINPROGRESS, errno.EALREADY):
+        is_awaited = held.target is not None and (blocks or held.waiting)
+        error = errno.EALREADY if is_awaited else _try(held.sock, target, blocks=blocks)
+        if error not in _ON_ITS_WAY:
+            self._stop_waiting(held)
+            if error in (0, errno.EISCONN):
+                self._let_go(inode, is_told=True)
             return error
         if held.target is None:
             held.target = target
@@ -257,6 +263,15 @@ class Broker:
             return error
         held.waiting[call.id] = self._limit(held, call.id)
         return None
+
+    def _stop_waiting(self, held: _Held) -> None:
+        if held.target is not None:
+            self.reactor.unwatch(held.sock.fileno())
+            held.target = None
+        for timer in held.waiting.values():
+            if timer:
+                timer.cancel()
+        held.waiting.clear()
 
     def _limit(self, held: _Held, call_id: int) -> Timer | None:
         """
@@ -281,24 +296,16 @@ class Broker:
         if target is None:
             return
         error = _try(held.sock, target, blocks=os.get_blocking(held.sock.fileno())) if waiting else 0
-        if error == errno.EALREADY:
+        if error in _ON_ITS_WAY:
             return
-        self.reactor.unwatch(held.sock.fileno())
-        for timer in held.waiting.values():
-            if timer:
-                timer.cancel()
-        held.target = None
-        held.waiting.clear()
+        self._stop_waiting(held)
         if _is_connected(held.sock):
             self._let_go(inode, is_told=bool(waiting))
         for call_id in waiting:
             answer(self._listener, call_id, error)
 
     def _let_go(self, inode: int, *, is_told: bool) -> None:
-        held = self._held.pop(inode)
-        if held.target is not None:
-            self.reactor.unwatch(held.sock.fileno())
-        held.sock.close()
+        self._held.pop(inode).sock.close()
         if len(self._connected) >= _CONNECTED_MAX:
             self._connected.pop(next(iter(self._connected)))
         self._connected[inode] = is_told
@@ -328,11 +335,7 @@ class Broker:
         self._stop_receiving()
         self._stop_listening()
         for held in self._held.values():
-            if held.target is not None:
-                self.reactor.unwatch(held.sock.fileno())
-            for timer in held.waiting.values():
-                if timer:
-                    timer.cancel()
+            self._stop_waiting(held)
             held.sock.close()
         self._held.clear()
 

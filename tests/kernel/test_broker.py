@@ -11,6 +11,7 @@ import http.server
 import json
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 
@@ -442,3 +443,64 @@ print(json.dumps(seen))
     expected = [0, errno.EPERM, 0, errno.EACCES, 0, 0, None]
 
     assert expected == ask_harness(source + code, str(server), *python, program, **options)
+
+
+def test_two_threads(full, harness, container, python):
+    """
+    Two threads that connect one socket are both told when it is.
+    """
+    source, options = container
+    start = """
+import jail, sys
+with jail.Sandbox(network=["127.0.0.1:" + sys.argv[1]]) as box:
+    process = box.popen(sys.argv[2:], stdout=jail.PIPE)
+    print(process.stdout.readline(), flush=True)
+    print(process.wait(), flush=True)
+"""
+    code = """
+s = socket.socket()
+seen = []
+threads = [threading.Thread(target=lambda: seen.append(s.connect_ex(("127.0.0.1", P)))) for _ in range(2)]
+for t in threads: t.start()
+time.sleep(0.2)
+print("now", flush=True)
+for t in threads: t.join()
+sys.exit(sum(seen))
+"""
+    port = full.getsockname()[1]
+    one = harness(source + start, str(port), *python, ATTEMPT, code, str(port), **options)
+    one.await_line()
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(full.accept()[0])
+        assert "0" == one.await_line()
+
+
+def test_end_on_the_way(full, server, harness, container, python):
+    """
+    A sandbox that ends while a connection of its is on its way leaves the harness's others alone.
+    """
+    source, options = container
+    start = """
+import jail, sys
+busy, port, cmd = sys.argv[1], sys.argv[2], sys.argv[3:]
+with jail.Sandbox(network=["127.0.0.1:" + busy], wall=0.5) as box:
+    try: box.run([*cmd, busy])
+    except jail.JailError: pass
+    print("ended", flush=True)
+    sys.stdin.readline()
+    with jail.Sandbox(network=["127.0.0.1:" + port]) as other:
+        print(other.run([*cmd, port]).exit_code, flush=True)
+"""
+    pipe = subprocess.PIPE
+    cmd = [*python, "import socket, sys; P = int(sys.argv[1]); " + CALL.format("127.0.0.1")]
+    one = harness(
+        source + start, str(full.getsockname()[1]), str(server), *cmd, stdin=pipe, stderr=pipe, **options
+    )
+    assert "ended" == one.await_line()
+    with full.accept()[0]:  # there is a place in its queue now, for whoever is still on his way
+        one.process.stdin.write("\n")
+        one.process.stdin.flush()
+        assert "0" == one.await_line()
+
+    assert "" == one.process.communicate(timeout=30)[1]
