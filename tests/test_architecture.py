@@ -19,7 +19,7 @@ C = {path.name: path.read_text() for path in sorted((ROOT / "csrc").glob("*.[ch]
 # The stops of the flow, first to last. A module imports from its own stop and from those before it.
 STOPS = {
     "words": "errors units guarantee ops host view inert address denial",
-    "policy": "network proxy publish fields document policy profile",
+    "policy": "rule network proxy publish fields document policy profile",
     "plan": "environment layout netns confine limits tier notify promises plan sockets resolve seccomp tighten",
     "spawn": "wire fault fork liveness delegation systemd scratch spawn notification probe",
     "result": "outcome usage timeline result",

@@ -19,8 +19,9 @@ from .dial import Dial, Lookups
 from .greeting import GREETING_BYTES_MAX, read_greeting
 from .inward import InwardDial
 from .loop import READ
-from .network import LOCALHOST, Rule, Rules, Verdict, granted, judge, names_address, refused
+from .network import Rules, Verdict, granted, judge, names_address, refused
 from .reactor import EDGE, Reactor
+from .rule import LOCALHOST, Rule
 from .stock import Stock
 from .traffic import Account, Traffic
 from .tunnel import Tunnel, Upstream

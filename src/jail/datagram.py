@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from .address import parse_packed
 from .dial import Lookups
 from .loop import READ
-from .network import Protocol, Rules, Verdict, judge, names_address, refused
+from .network import Rules, Verdict, judge, names_address, refused
 from .pktinfo import CONTROL_BYTES, answer_from, tell_where_sent, where_sent
 from .reactor import Reactor
+from .rule import Protocol
 
 if TYPE_CHECKING:
     from .address import Address

@@ -16,11 +16,12 @@ from .denial import Ask, Denials
 from .errors import JailError, PolicyError
 from .host import Host
 from .inbound import refuse_peers, refuse_shared
-from .network import RESOLVER_PORT, Rules
+from .network import Rules
 from .notify import is_brokered
 from .plan import Plan
 from .policy import Policy
 from .proxy import proxy_of
+from .rule import RESOLVER_PORT
 from .tier import Tier
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import Any
 
 from .errors import PolicyError
 from .guarantee import GUARANTEES
-from .network import parse_denial
 from .proxy import parse_proxy
 from .publish import parse_published
+from .rule import parse_denial
 from .units import parse_bytes, parse_cpus, parse_seconds, render_value
 
 __all__ = [

@@ -26,21 +26,12 @@ from .fork import forget_in_child
 from .inbound import Visit, listen_on_host
 from .loop import READ
 from .nameserver import NameServer
-from .network import (
-    RESOLVER_PORT,
-    Protocol,
-    Rules,
-    Verdict,
-    granted,
-    judge_name,
-    listened_ports,
-    refused,
-    rule_for,
-)
+from .network import Rules, Verdict, granted, judge_name, refused
 from .proxy import Proxy
 from .publish import Published
 from .question import Questions
 from .resolver import Names, Resolver
+from .rule import RESOLVER_PORT, Protocol, listened_ports, rule_for
 from .spawn import receive_event_fds
 from .stock import Stock
 from .traffic import Account, Traffic, enter, leave

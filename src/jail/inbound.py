@@ -18,9 +18,9 @@ from .address import parse_address
 from .connection import RESET, Owner
 from .errors import PolicyError, SetupError, UnsupportedError
 from .inward import InwardDial
-from .network import is_name
 from .ops import Clone
 from .publish import Published, ways_out
+from .rule import is_name
 from .stock import Stock
 from .units import render_value
 

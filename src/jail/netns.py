@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .network import RESOLVER_PORT, listened_ports
 from .ops import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, Op, OpKind
 from .policy import Policy
+from .rule import RESOLVER_PORT, listened_ports
 from .view import View
 
 __all__ = ["name_files", "network_ops"]

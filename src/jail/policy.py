@@ -30,8 +30,8 @@ from .fields import (
     parse_env_value,
     parse_list,
 )
-from .network import Rule, listened_ports, parse_rule
 from .publish import Published, refuse_ambiguous
+from .rule import Rule, listened_ports, parse_rule
 from .units import render_bytes, render_seconds, render_value
 
 __all__ = ["Policy", "PolicyFields", "PolicyPath", "parse_fields"]
@@ -126,7 +126,7 @@ class Policy:
         workspace: a directory shown at its own path, which is also the working directory.
         workspace_access: "read" or "write".
         network: "none"; "host" for the host's own; or a list of all that may be reached: "pypi.org",
-            "*.github.com:443", "10.1.2.0/24:5432", "localhost:5432", "*" (`network.py` has the grammar).
+            "*.github.com:443", "10.1.2.0/24:5432", "localhost:5432", "*" (`rule.py` has the grammar).
             An empty list lets nothing out; unlike "none", it tells what was refused, and can be added to later.
         deny_network: what may not, although a rule of `network` covers it. Without a port: on none.
         network_connections: that a list of `network` lets be open at once; 1024 by default, or an eighth of the

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .address import meant, parse_address, parse_network
 from .errors import PolicyError
-from .network import is_name
+from .rule import is_name
 
 if TYPE_CHECKING:
     from .address import Address

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from .address import meant, parse_address
 from .errors import PolicyError
-from .network import RESOLVER_PORT, Rule, listened_ports
+from .rule import RESOLVER_PORT, Rule, listened_ports
 from .units import render_value
 
 __all__ = ["PUBLISHED_MAX", "Published", "parse_published", "refuse_ambiguous", "ways_out"]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from .errors import PolicyError, SetupError
 from .inbound import refuse_shared
-from .network import Protocol, Rule, Rules, listened_ports
+from .network import Rules
 from .policy import parse_fields
+from .rule import Protocol, Rule, listened_ports
 
 if TYPE_CHECKING:
     from .gateway import Gateway

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .network import LOCALHOST, is_name
+from .rule import LOCALHOST, is_name
 
 if TYPE_CHECKING:
     import dns.message

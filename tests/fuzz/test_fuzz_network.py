@@ -13,9 +13,9 @@ import pytest
 
 from jail.greeting import read_greeting
 from jail.handshake import HEAD_BYTES_MAX, RefusedError, handshake
-from jail.network import is_name
 from jail.proxy import Proxy
 from jail.resolver import Names, Resolver
+from jail.rule import is_name
 
 SECONDS = float(os.environ.get("JAIL_FUZZ_SECONDS", "5"))
 

@@ -9,11 +9,12 @@ import struct
 import pytest
 
 from jail.broker import judge_target
-from jail.network import Rules, parse_rule
+from jail.network import Rules
 from jail.notification import Target, parse_target
 from jail.notify import CONNECT, SOCKET, is_brokered, notify_op, why_not_brokered
 from jail.plan import choose_filter
 from jail.policy import Policy
+from jail.rule import parse_rule
 from unit import hosts
 from unit.bpf import ALLOW, EPERM, NOTIFY, judge, parse
 

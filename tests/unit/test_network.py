@@ -6,8 +6,9 @@ import pytest
 
 from jail.address import meant, parse_address, why_special
 from jail.errors import PolicyError
-from jail.network import Rules, is_name, judge, judge_name, parse_denial, parse_rule, ports_of
+from jail.network import Rules, judge, judge_name
 from jail.policy import Policy
+from jail.rule import is_name, parse_denial, parse_rule, ports_of
 
 PUBLIC = "93.184.215.14"
 
