@@ -13,7 +13,7 @@ import jail
 from jail.environment import build_environment
 from jail.ops import OpKind
 from jail.plan import Plan
-from jail.session import make_plan
+from jail.planning import make_plan
 
 __all__ = ["TRUE", "Contender", "Setting", "SkippedError", "describe_setting", "timed"]
 

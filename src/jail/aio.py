@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
+from .calls import ANSWER_SECONDS
 from .command import Command, Exec, ExecFields, StreamFields
 from .denial import Ask, AskLater, Question
 from .exchange import Exchange
@@ -31,7 +32,7 @@ from .process import expired
 from .program import Box, Program
 from .result import Output, Result, Text
 from .sandbox import RunFields, make_session
-from .session import ANSWER_SECONDS, Session, patience_seconds
+from .session import Session, patience_seconds
 
 if TYPE_CHECKING:
     from .dial import LookUp

@@ -26,12 +26,12 @@ from .explain import render_guarantees, render_plan, render_plan_json
 from .inert import render_inert
 from .live import INTERACTIVE_HELP, SHELL, add_commands, parse_variable, run_at_terminal, say_published
 from .outcome import Exited
+from .planning import make_plan
 from .policy import Policy
 from .probe import probe
 from .profile import list_profiles, load_policy
 from .result import Result
 from .sandbox import Sandbox, run
-from .session import make_plan
 from .streams import write_all
 from .top import add_top
 

@@ -10,9 +10,9 @@ from .errors import UnsupportedError
 from .guarantee import GUARANTEES
 from .host import FEATURES, Host
 from .limits import choose_keepers
+from .planning import make_plan
 from .policy import Policy
 from .promises import decide
-from .session import make_plan
 from .tier import Tier, choose_tier
 from .view import View
 

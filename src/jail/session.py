@@ -6,18 +6,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import os
-import select
-import signal
-import socket
 import time
 import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from .calls import Calls
 from .cgroup import Group, Leaf
 from .command import Command, Defaults, Exec, parse_exec
 from .denial import Ask, Denials
@@ -28,97 +25,32 @@ from .exchange import Exchange
 from .guarantee import Guarantee
 from .host import Host
 from .limits import UNBOUNDED, Bounds, Keeper
-from .plan import Plan, choose_filter, compile_plan
+from .plan import Plan
+from .planning import make_plan, tighten_plan
 from .policy import Policy
 from .probe import probe_with
 from .profile import load_policy
-from .resolve import disks_of, resolve
+from .resolve import disks_of
 from .result import Result
 from .scratch import Scratch
-from .seccomp import compile_filter, load_filter
-from .spawn import Init, receive_event_fds, spawn_init
+from .spawn import Init, spawn_init
 from .stock import Stock
 from .streams import refuse_closed
 from .tier import Tier, choose_tier
 from .tighten import (
     Tightening,
     TighterFields,
-    compile_tightening,
-    refuse_wider,
-    tighter_filter,
-    tighter_policy,
 )
 from .usage import Ledger, Usage
 from .view import View
-from .wire import EventKind, FileCall, RequestKind, Scope, encode_file, encode_signal
 
 if TYPE_CHECKING:
     from .dial import LookUp
 
-__all__ = ["ANSWER_SECONDS", "Asked", "Session", "make_plan", "patience_seconds"]
+__all__ = ["Session", "patience_seconds"]
 
 # How long jail-init may take to report an end that it has brought about, before it is given up.
 _REPORT_SECONDS = 15.0
-
-# How long a file may take to be opened.
-ANSWER_SECONDS = 15.0
-
-_BRING = (FileCall.OPEN, FileCall.SOCKET)  # a descriptor, that is
-
-
-@functools.lru_cache(maxsize=32)
-def _filter(variant: str, arch: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> bytes:
-    if allow or deny:
-        return compile_filter(variant, arch, allow=allow, deny=deny)
-    return load_filter(variant, arch)
-
-
-def _plan(policy: Policy, view: View) -> Plan:
-    host = probe_with(policy.cgroup)
-    variant = choose_filter(policy, host)
-    code = _filter(variant, host.arch, policy.allow_syscalls, policy.deny_syscalls)
-    return compile_plan(policy, host, view, code)
-
-
-# `compile_plan` is pure, so the same view means the same plan.
-_cached_plan = functools.lru_cache(maxsize=64)(_plan)
-
-
-def make_plan(policy: Policy, *, scratch: str | None = None) -> tuple[Plan, View]:
-    """
-    The plan for a policy on this host, at this moment, and what of the host it shows. Starts nothing.
-
-    Args:
-        policy: what must hold.
-        scratch: a directory of the host's for tmp and home, where there are no mounts to make one.
-
-    Raises:
-        PolicyError: a path is missing.
-        UnsupportedError: this host cannot keep a guarantee, and the policy does not waive it.
-    """
-    host = probe_with(policy.cgroup)
-    view = resolve(policy, host, siblings=choose_tier(host) is Tier.LANDLOCK)
-    if scratch is not None:  # a directory that no other sandbox has
-        view = dataclasses.replace(view, scratch=scratch)
-        return _plan(policy, view), view
-    return _cached_plan(policy, view), view
-
-
-def _tighten(policy: Policy, view: View, plan: Plan, fields: Mapping[str, Any]) -> Tightening:
-    """
-    What one program has less of than a sandbox of this policy and view.
-    """
-    host = probe_with(policy.cgroup)
-    asked = tighter_policy(policy, fields)
-    fewer_files = bool({"write", "deny", "workspace_access"} & fields.keys())
-    views = (view, view)
-    if "write" in fields:  # before what is denied is looked for in there
-        refuse_wider(view, resolve(asked.replace(deny=()), host))
-    if fewer_files:
-        views = (view, dataclasses.replace(resolve(asked, host, siblings=True), scratch=view.scratch))
-    name = tighter_filter(policy, asked, host, fewer_files=fewer_files)
-    code = _filter(name, host.arch, asked.allow_syscalls, asked.deny_syscalls) if name else None
-    return compile_tightening(policy, asked, host, views, plan.keepers, seccomp_filter=code)
 
 
 def _make_group(policy: Policy, host: Host, view: View, at_end: ExitStack) -> Group | None:
@@ -169,29 +101,7 @@ def _kept_by(plan: Plan, own: Bounds, keeper: Keeper) -> Bounds:
     return Bounds(**kept)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """
-    A call that was asked for. A context manager, which closes the socket.
-
-    Args:
-        call: which.
-        id: by which its process can be killed.
-        socket: can be read when there is an answer.
-    """
-
-    call: FileCall
-    id: int
-    socket: socket.socket
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-
-class Session:
+class Session(Calls):
     """
     One sandbox, from its making to its end. Ends when it is collected, at the latest; `at_end` is closed then.
 
@@ -285,7 +195,7 @@ class Session:
         """
         given = dict(fields)
         tighter = {key: given.pop(key) for key in TighterFields.__annotations__ if key in given}
-        less = _tighten(self.policy, self.view, self.plan, tighter) if tighter else Tightening()
+        less = tighten_plan(self.policy, self.view, self.plan, tighter) if tighter else Tightening()
         defaults: Defaults = {
             "env": self.env,
             "directory": self.directory,
@@ -355,100 +265,6 @@ class Session:
             raise SetupError(
                 "cgroup of the program", syscall="mkdir(2), write(2)", errno=exc.errno or 0, path=exc.filename
             ) from exc
-
-    def file(self, call: FileCall, path: str, flags: int = 0, mode: int = 0) -> int:
-        """
-        One call on a file, made where a program would stand.
-
-        Args:
-            call: which.
-            path: absolute, as seen inside.
-            flags: of open(2) or unlinkat(2); the family of a socket.
-            mode: of open(2) or mkdir(2); the type of a socket.
-
-        Returns:
-            A descriptor for `FileCall.OPEN` and `FileCall.SOCKET`, which the caller owns; otherwise -1.
-
-        Raises:
-            OSError: what the call gave.
-            SetupError: it could not be made.
-            JailError: the sandbox is closed, or was killed from outside.
-        """
-        with self.ask_file(call, path, flags, mode) as asked:
-            self._await_answer(asked, path)
-            return self.answer_of(asked, path)
-
-    def ask_file(self, call: FileCall, path: str, flags: int = 0, mode: int = 0) -> Asked:
-        """
-        Ask for such a call, and do not wait: `answer_of` has what came of it once the socket can be read.
-        """
-        body = encode_file(call, os.fsencode(path), flags=flags, mode=mode)
-        exec_id = self.next_id()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        asked = Asked(call, exec_id, ours)
-        with theirs, ExitStack() as on_failure:
-            on_failure.callback(ours.close)
-            self.init.ask(RequestKind.FILE, exec_id, body, [theirs.fileno()])
-            on_failure.pop_all()
-        return asked
-
-    def answer_of(self, asked: Asked, path: str) -> int:
-        """
-        See `file`.
-        """
-        event, fds = receive_event_fds(asked.socket, 1)
-        if event is None:
-            raise self.init.gone()
-        if event.kind is EventKind.FILE and not event.err and len(fds) == (asked.call in _BRING):
-            return fds[0] if fds else -1
-        for fd in fds:
-            os.close(fd)
-        if event.kind is EventKind.FAULT:
-            raise self.init.fault(event, path)
-        if event.kind is EventKind.FILE and event.err:
-            raise OSError(event.err, os.strerror(event.err), path)
-        raise JailError(f"{path}: it was killed before it could be opened")
-
-    def make_socket(self, family: int, kind: int) -> socket.socket:
-        """
-        A socket in the sandbox's network, neither bound nor connected.
-
-        Args:
-            family: AF_INET or AF_INET6.
-            kind: SOCK_STREAM or SOCK_DGRAM.
-
-        Raises:
-            OSError: what socket(2) gave.
-            SetupError, JailError: as `file` has them.
-        """
-        with self.ask_socket(family, kind) as asked:
-            self._await_answer(asked, "socket")
-            return self.socket_of(asked, family, kind)
-
-    def ask_socket(self, family: int, kind: int) -> Asked:
-        """
-        Ask for one, and do not wait: see `ask_file`.
-        """
-        return self.ask_file(FileCall.SOCKET, "socket", family, kind | socket.SOCK_CLOEXEC)
-
-    def socket_of(self, asked: Asked, family: int, kind: int) -> socket.socket:
-        """
-        See `make_socket`.
-        """
-        return socket.socket(family, kind, 0, self.answer_of(asked, "socket"))
-
-    def _await_answer(self, asked: Asked, path: str) -> None:
-        poll = select.poll()
-        poll.register(asked.socket, select.POLLIN)
-        if not poll.poll(ANSWER_SECONDS * 1000):
-            raise self.unanswered(asked, path)
-
-    def unanswered(self, asked: Asked, path: str) -> JailError:
-        """
-        The exception for a call that has taken too long; the process that makes it is killed.
-        """
-        self.init.ask(RequestKind.SIGNAL, asked.id, encode_signal(signal.SIGKILL, Scope.TREE))
-        return JailError(f"{path}: it could not be opened within {ANSWER_SECONDS:g} seconds")
 
     def refuse_in_child(self) -> None:
         """

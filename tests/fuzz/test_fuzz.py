@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import jail
-import jail.session
+import jail.planning
 from jail import wire
 from jail.ops import Op, OpKind
 from jail.wire import ExecFlag, FileCall
@@ -69,7 +69,7 @@ def bodies():
     """
     Requests as they are sent, by name: a plan of this host, and of each kind some that have all there is in it.
     """
-    plan, _ = jail.session.make_plan(jail.load_policy("default"))
+    plan, _ = jail.planning.make_plan(jail.load_policy("default"))
     each_kind = [Op(kind, f"/{kind.name}", kind.name.encode(), (1, 2, 3, 4)) for kind in OpKind]
     env = [f"NAME_{number}={'x' * number}".encode() for number in range(40)]
     whole = {"ops": plan.each_exec, "flags": ExecFlag.LAST | ExecFlag.PIDFD, "timeout": 1.5, "grace": 2.0}

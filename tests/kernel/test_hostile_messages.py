@@ -18,7 +18,7 @@ import pytest
 import jail
 import jail.command
 import jail.exchange
-import jail.session
+import jail.calls
 import jail.spawn
 from jail import wire
 from jail.ops import Op, OpKind
@@ -589,7 +589,7 @@ def test_senseless_answer_about_a_file(name, box, null, overheard):
     Of a file too: what is no answer is a JailError, and its descriptors are closed.
     """
     said, n_fds = FILE_ANSWERS[name]
-    overheard(jail.session, said, fds=[null] * n_fds)
+    overheard(jail.calls, said, fds=[null] * n_fds)
     with pytest.raises(jail.JailError):
         box._session.file(FileCall.OPEN, "/etc/passwd", flags=os.O_RDONLY)
 
@@ -598,7 +598,7 @@ def test_failed_open_with_a_descriptor(box, null, overheard):
     """
     A call that failed has nothing to bring.
     """
-    overheard(jail.session, event(EventKind.FILE, err=errno.EACCES), fds=[null])
+    overheard(jail.calls, event(EventKind.FILE, err=errno.EACCES), fds=[null])
     with pytest.raises(PermissionError):
         box._session.file(FileCall.OPEN, "/etc/passwd", flags=os.O_RDONLY)
 

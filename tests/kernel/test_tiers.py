@@ -19,7 +19,7 @@ def test_no_namespaces_left(ask_harness, own_mounts):
     Where user.max_user_namespaces is 0 and privilege is held, the caller's own privilege serves.
     """
     code = """
-plan = jail.session.make_plan(jail.load_policy("default"))[0]
+plan = jail.planning.make_plan(jail.load_policy("default"))[0]
 missing = jail.probe().missing["userns"]
 result = jail.run([sys.executable, "-I", "-S", "-c", "import os; print(os.getpid() < 10)"])
 print(json.dumps([plan.tier, "ENOSPC" in missing, result.stdout.text, result.stderr.text]))
@@ -49,6 +49,8 @@ def test_not_the_container(ask_harness):
     """
     The control: without that filter the same harness stands on namespaces.
     """
-    code = "import jail, json; print(json.dumps(jail.session.make_plan(jail.load_policy('default'))[0].tier))"
+    code = (
+        "import jail, json; print(json.dumps(jail.planning.make_plan(jail.load_policy('default'))[0].tier))"
+    )
 
     assert "namespaces" == ask_harness(code)
