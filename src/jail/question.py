@@ -57,16 +57,26 @@ class Questions:
     def _run(self, question: Question) -> None:
         answer: bool | None = None
         try:
-            answer = self._ask(question)
+            answer = _checked(self._ask(question))
         except Exception:  # noqa: BLE001 - a caller's function; nobody waits for it here
             _log.exception("ask(%s) gave no answer, so it is refused", question)
+            answer = None
         finally:
             self._reactor.submit(lambda: self._answered(question, answer))
 
     def _answered(self, question: Question, answer: bool | None) -> None:  # noqa: FBT001 - the answer
         self._running -= 1
-        if answer is not None and not answer:
+        if answer is False:
             self._refused.add(question)
         for on_answer in self._waiting.pop(question):
-            on_answer(bool(answer))
+            on_answer(answer is True)
         self._start()
+
+
+def _checked(answer: object) -> bool | None:
+    """
+    An answer, and not just something that is true: a coroutine is, too.
+    """
+    if answer is not None and not isinstance(answer, bool):
+        raise TypeError(f"ask gave {answer!r}, which is none of True, False and None")
+    return answer

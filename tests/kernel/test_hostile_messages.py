@@ -16,9 +16,9 @@ import uuid
 import pytest
 
 import jail
+import jail.calls
 import jail.command
 import jail.exchange
-import jail.calls
 import jail.spawn
 from jail import wire
 from jail.ops import Op, OpKind

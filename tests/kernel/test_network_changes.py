@@ -306,17 +306,23 @@ def test_ask_once_for_many(echo):
     assert 1 == len(asked)
 
 
-def test_ask_raises(echo, caplog):
-    """
-    An error of the caller's is logged, and is a refusal.
-    """
+async def later(_question):
+    return True
 
-    def ask(_question):
-        raise KeyError("of the caller's own")
 
+def mistaken(_question):
+    raise KeyError("of the caller's own")
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'later' was never awaited")
+@pytest.mark.parametrize(("ask", "said"), [(mistaken, "of the caller's own"), (later, "ask gave <coroutine")])
+def test_ask_gives_no_answer(ask, said, echo, caplog):
+    """
+    An error of the caller's is logged, and is a refusal; so is what is no answer, though it is true.
+    """
     with jail.Sandbox(network=[f"127.0.0.1:{echo}"], resolver=local, ask=ask) as box:
         assert errno.ECONNRESET == talk(box, "ok.test", echo).exit_code
-    assert "of the caller's own" in caplog.text
+    assert said in caplog.text
 
 
 def test_close_while_asked(echo):
