@@ -38,6 +38,8 @@ enum jail_op_kind {
 	JAIL_OP_LOCAL_ROUTE, /* args: AF_*.  Every address is one of ours */
 	JAIL_OP_LISTEN,	     /* args: AF_*, SOCK_*, port.  The socket goes to the harness */
 	JAIL_OP_NOTIFY,	     /* data: struct sock_filter[].  Its listener goes to the harness */
+	JAIL_OP_COVERS, /* path of /proc/self outside; args: how many of the next there will be */
+	JAIL_OP_COVER,	/* path of a mount whose loss ends the sandbox; one after the other */
 	JAIL_OP_MAX_
 };
 
@@ -187,7 +189,7 @@ struct jail_signal {
 
 enum jail_event_kind {
 	JAIL_EVENT_READY = 1, /* the setup ops are done */
-	JAIL_EVENT_FAULT,     /* phase, op, op_kind, err say what failed */
+	JAIL_EVENT_FAULT,     /* phase, op, op_kind, err say what failed; or what was lost, later */
 	JAIL_EVENT_STARTED, /* pid, as seen inside; of an exec that asks for descriptors with it */
 	JAIL_EVENT_EXITED,  /* status as wait4(2) gives it, and what was used */
 	JAIL_EVENT_FILE,    /* err of the call that was asked for, 0 when it succeeded */

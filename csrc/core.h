@@ -27,9 +27,26 @@ struct jail_watch {
 	uint32_t seen_entries; /* and of everybody in that /proc */
 };
 
+/* A mount that has to stay where it is. */
+struct jail_cover {
+	int64_t mount; /* its id: statx(2), STATX_MNT_ID, Linux 5.8 */
+	int was_seen;  /* since the set-up */
+};
+
+struct jail_covers {
+	int proc;   /* /proc/self of the host's, until mounts is open */
+	int mounts; /* mountinfo, which poll(2) says has changed; or -1 */
+	uint32_t n;
+	uint32_t most;
+	struct jail_cover *cover;
+	const struct jail_op *first; /* the op of the first; the others follow it */
+	uint64_t next_ns;	     /* when to look next */
+};
+
 /* What one op leaves for the next.  -1 is the only "no descriptor". */
 struct jail_state {
-	const char *data;      /* the plan's bytes: paths, link texts, filters */
+	const char *data; /* the plan's bytes: paths, link texts, filters */
+	const struct jail_op *setup;
 	int scratch;	       /* the sandbox's own tmpfs */
 	int root;	       /* the tree that will become / */
 	int ruleset;	       /* Landlock's, until it is enforced */
@@ -41,6 +58,7 @@ struct jail_state {
 	uint64_t wall_at_ns; /* as monotonic_ns: the end of the first; and since when nothing runs */
 	uint64_t idle_since_ns;
 	struct jail_watch watch;
+	struct jail_covers covers;
 };
 
 /* A plan whose every offset has been checked. */
@@ -180,6 +198,8 @@ int room_seccomp_notify(struct jail_state *state, const struct jail_op *op);
 int room_cpu_processors(struct jail_state *state, const struct jail_op *op);
 int room_watch_start(struct jail_state *state, const struct jail_op *op);
 int room_deadline_lifetime(struct jail_state *state, const struct jail_op *op);
+int room_cover_begin(struct jail_state *state, const struct jail_op *op);
+int room_cover_keep(struct jail_state *state, const struct jail_op *op);
 
 /* net.c */
 int room_net_hand_over(int to, int fd);
@@ -254,6 +274,10 @@ long proc_read(int proc_fd, int pid, const char *file, char *text, size_t size);
 uint64_t proc_number(const char *text, const char *key);
 uint64_t proc_number_after(const char *text);
 int proc_last_number(const char *text, const char *key);
+
+/* cover.c: that nobody outside takes a mount away */
+uint64_t cover_next(const struct jail_state *state, const struct jail_slots *slots);
+int cover_is_lost(struct jail_state *state, const struct jail_slots *slots, int has_reason);
 
 /* watch.c: what programs have, while they run */
 uint64_t watch_next(const struct jail_state *state, const struct jail_slots *slots);

@@ -27,7 +27,8 @@ enum {
 	EXIT_PROTOCOL = 2,
 	EXIT_KERNEL = 3,
 	EXIT_TOLD = 4,
-	EXIT_TIME = 5 /* the sandbox's: it has lasted, or was idle, for as long as it may */
+	EXIT_TIME = 5, /* the sandbox's: it has lasted, or was idle, for as long as it may */
+	EXIT_COVER = 6 /* what covered or protected a file of the host's is gone */
 };
 
 /* gcc may emit calls to these for struct copies, even freestanding. */
@@ -109,6 +110,7 @@ static int set_up(struct jail_state *state, const struct jail_request *request,
 		event.err = -r;
 	} else {
 		state->data = ret_ops->data;
+		state->setup = ret_ops->setup;
 		r = run_ops(state, ret_ops->setup, ret_ops->setup_ops, &event);
 	}
 	if (r < 0)
@@ -199,8 +201,9 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static int await(struct pollfd *fds, int n, const struct jail_state *state,
 		 const struct jail_slots *slots)
 {
-	uint64_t next = earlier(earlier(deadline_next(slots), watch_next(state, slots)),
-				deadline_of_sandbox(state, slots));
+	uint64_t next =
+		earlier(earlier(deadline_next(slots), watch_next(state, slots)),
+			earlier(deadline_of_sandbox(state, slots), cover_next(state, slots)));
 	uint64_t now = next ? monotonic_ns() : 0;
 	uint64_t left = next > now ? next - now : 0;
 	struct {
@@ -231,10 +234,11 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 	uint64_t wanted = 1UL << (SIGCHLD - 1) | 1UL << (SIGTERM - 1);
 	auto_close signals =
 		(int)sys(signalfd4, -1, &wanted, sizeof(wanted), SFD_CLOEXEC | SFD_NONBLOCK);
-	struct pollfd fds[3] = {
+	struct pollfd fds[4] = {
 		{ .fd = JAIL_CONTROL_FD, .events = POLLIN },
 		{ .fd = signals, .events = POLLIN },
 		{ .fd = harness, .events = POLLIN },
+		{ .fd = state->covers.mounts, .events = POLLPRI },
 	};
 	int r = signals;
 
@@ -242,7 +246,9 @@ static int serve(struct jail_state *state, const struct jail_ops *ops, struct ja
 	slots.is_over = 0;
 	deadline_begin(state);
 	while (r >= 0 && !slots.is_over) {
-		r = await(fds, 3, state, &slots);
+		r = await(fds, 4, state, &slots);
+		if (cover_is_lost(state, &slots, r > 0 && (fds[0].revents || fds[3].revents)))
+			return EXIT_COVER;
 		deadline_pass(state, &slots, request->bytes + JAIL_REQUEST_BYTES);
 		watch_pass(state, &slots, request->bytes + JAIL_REQUEST_BYTES);
 		if (r >= 0 && fds[1].revents) {
@@ -304,6 +310,7 @@ __attribute__((used, noreturn)) void init_main(void)
 		.sockets = -1,
 		.kill_is_contained = sys(getpid) == 1,
 		.watch = { .proc = -1, .disk = -1, .loadavg = -1 },
+		.covers = { .proc = -1, .mounts = -1 },
 	};
 	int status;
 

@@ -36,6 +36,8 @@ static int (*const rooms[JAIL_OP_MAX_])(struct jail_state *, const struct jail_o
 	[JAIL_OP_LOCAL_ROUTE] = room_net_local_route,
 	[JAIL_OP_LISTEN] = room_net_listen,
 	[JAIL_OP_NOTIFY] = room_seccomp_notify,
+	[JAIL_OP_COVERS] = room_cover_begin,
+	[JAIL_OP_COVER] = room_cover_keep,
 };
 
 int run_ops(struct jail_state *state, const struct jail_op *ops, uint32_t count,

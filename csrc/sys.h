@@ -60,6 +60,7 @@ static inline long sys_call(long nr, long a, long b, long c, long d, long e, lon
 #define AT_EMPTY_PATH 0x1000
 #define AT_RECURSIVE 0x8000
 #define AT_SYMLINK_NOFOLLOW 0x100
+#define AT_NO_AUTOMOUNT 0x800
 #define MS_REC 16384
 #define MS_PRIVATE (1 << 18)
 #define MNT_DETACH 2

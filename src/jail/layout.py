@@ -61,6 +61,7 @@ def tree_ops(policy: Policy, host: Host, view: View, *before_pivot: Op) -> list[
     placed.sort(key=lambda op: op.path.split("/"))
     proc = [Op(OpKind.PROC, "/proc", args=(int(MountAttribute.RDONLY | _INERT),))] if host.has("proc") else []
     masks = [Op(OpKind.HIDE, path) for path in host.proc_files] if proc else []
+    covers = _covers(view)
     return [
         Op(OpKind.MOUNT_PRIVATE),
         Op(OpKind.SCRATCH, args=tmpfs_size(policy)),
@@ -69,9 +70,24 @@ def tree_ops(policy: Policy, host: Host, view: View, *before_pivot: Op) -> list[
         *([Op(OpKind.DEVPTS, "/dev/pts")] if host.has("devpts") else []),
         *proc,
         *masks,
+        *([Op(OpKind.COVERS, "/proc/self", args=(len(covers),))] if covers else []),
         *before_pivot,
         Op(OpKind.PIVOT),
+        *(Op(OpKind.COVER, path) for path in covers),
     ]
+
+
+def _covers(view: View) -> list[str]:
+    """
+    Where a mount of ours lies on a file or directory of the host's and the sandbox may do more without it.
+    """
+    protected = [tree.path for tree in view.trees if not tree.writable and _in_writable(view, tree.path)]
+    return sorted({*view.hidden, *protected})
+
+
+def _in_writable(view: View, path: str) -> bool:
+    around = view.tree_of(path.rpartition("/")[0] or "/")
+    return around is not None and around.writable
 
 
 _INERT = MountAttribute.NODEV | MountAttribute.NOEXEC

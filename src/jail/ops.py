@@ -59,6 +59,8 @@ class OpKind(IntEnum):
     LOCAL_ROUTE = 29
     LISTEN = 30
     NOTIFY = 31
+    COVERS = 32
+    COVER = 33
 
 
 class ProcPlace(IntEnum):
@@ -152,6 +154,8 @@ _MEANING: dict[OpKind, str] = {
     OpKind.WATCH: "watch by {path}: memory {a[0]}, processes {a[1]}, noticed at {a[2]} (0: only looked at)",
     OpKind.LIFETIME: "end after {a[0]} ns, and after {a[1]} ns with nothing running (0: never)",
     OpKind.LOCAL_ROUTE: "network namespace: every {family} address is the sandbox's own",
+    OpKind.COVERS: "be told by {path} when one of {a[0]} mounts is taken away",
+    OpKind.COVER: "end the sandbox should the host take away what lies on {path}",
     OpKind.LISTEN: "listen for {family} {type} on port {a[2]}, and hand the socket to the harness",
     OpKind.NOTIFY: "seccomp filter of {size} bytes, whose listener goes to the harness",
 }

@@ -21,7 +21,7 @@ from . import _core
 from .errors import JailError, SetupError
 from .fault import fault_error
 from .fork import forget_in_child
-from .ops import Op
+from .ops import Op, OpKind
 from .wire import (
     EVENT_BYTES,
     NO_OP,
@@ -44,6 +44,11 @@ _ENDS = {
     f"code {os.CLD_EXITED}, status 4": "was ended from outside, by SIGTERM to its jail-init or `jail kill`",
     f"code {os.CLD_EXITED}, status 5": "has lasted, or was idle, for as long as its policy says (wall, idle)",
 }
+_COVER_LOST = f"code {os.CLD_EXITED}, status 6"  # EXIT_COVER
+_COVER_WORDS = (
+    "the policy denies it, or lets nobody write it, and it was replaced, moved or removed on the host while the "
+    "sandbox lived. What is there now was not covered, so the sandbox was ended. Make a new one"
+)
 
 # wait(2): children whose exit signal is not SIGCHLD. Python has no name for it.
 _WALL = 0x40000000
@@ -63,6 +68,7 @@ class Init:
         "_closing",
         "_each_exec",
         "_end",
+        "_missed",
         "_reading",
         "_setup_ops",
         "_writing",
@@ -94,6 +100,7 @@ class Init:
         self.is_ending = False
         self.is_foreign = False
         self._end = "unknown"
+        self._missed = ""
         self._locks()
         forget_in_child(self)
 
@@ -156,10 +163,22 @@ class Init:
         """
         The exception for a `jail-init` that ended unasked.
         """
+        self._read_what_is_missed()
         how = self.close()
+        if how == _COVER_LOST:
+            return JailError(f"{self._missed or 'what the policy denies'}: {_COVER_WORDS}")
         if how in _ENDS:
             return JailError(f"the sandbox {_ENDS[how]}")
         return JailError(f"jail-init (pid {self.pid}) ended before it was told to: {how}")
+
+    def _read_what_is_missed(self) -> None:
+        """
+        The last word of a `jail-init` that misses a cover is which.
+        """
+        with suppress(OSError):  # there is nothing; or another thread was first, and has closed it
+            while event := receive_event(self.control, socket.MSG_DONTWAIT):
+                if event.op_kind == OpKind.COVER and 0 <= event.op < len(self._setup_ops):
+                    self._missed = self._setup_ops[event.op].path
 
     def gone(self) -> JailError:
         """

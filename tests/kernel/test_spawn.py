@@ -27,6 +27,7 @@ NO_NEW_PRIVS = Op(OpKind.NO_NEW_PRIVS)
 USR = Op(OpKind.BIND, "/usr", b"/usr", (int(MountAttribute.RDONLY),))
 TREE = (MAP, PRIVATE, SCRATCH, USR)
 IN_USR = "/usr/no/such/place"
+COVERED = (*TREE, Op(OpKind.COVERS, "/proc/self", args=(1,)), Op(OpKind.PIVOT))
 
 
 def refusing(call):
@@ -104,6 +105,17 @@ FAULTS = [
     (0, (), Op(OpKind.WATCH, "/usr", args=(0, 0, 0, ProcPlace.OUTSIDE)), errno.ENOENT),
     (0, (), Op(OpKind.WATCH, "/proc/self/stat", args=(0, 0, 0, ProcPlace.OUTSIDE)), errno.ENOTDIR),
     (NAMESPACES, TREE, Op(OpKind.WATCH, "/proc", args=(0, 0, 0, ProcPlace.INSIDE)), errno.ENOENT),
+    (0, (), Op(OpKind.COVERS, "/no/such/place", args=(1,)), errno.ENOENT),
+    (0, (), Op(OpKind.COVERS, "/proc/self", args=(0,)), errno.EINVAL),
+    (0, (), Op(OpKind.COVER, "/usr"), errno.EBADF),
+    (NAMESPACES, COVERED, Op(OpKind.COVER, "/usr/bin"), errno.ESTALE),  # in a mount, and not its root
+    (NAMESPACES, COVERED, Op(OpKind.COVER, "/no/such/place"), errno.ENOENT),
+    (
+        NAMESPACES,
+        (*COVERED, Op(OpKind.COVER, "/usr")),
+        Op(OpKind.COVER, "/usr"),
+        errno.EINVAL,
+    ),  # one too many
 ]
 # It remembers two numbers, and no number is wrong.
 WITHOUT_A_FAULT = {OpKind.LIFETIME}
