@@ -470,6 +470,32 @@ def test_without_namespaces_the_watcher_looks_at_the_hosts_proc():
     assert ProcPlace.OUTSIDE == watch(compiled(hosts.DOCKER, memory="512M")).args[3]
 
 
+@pytest.mark.parametrize(
+    ("trees", "hidden", "expected"),
+    [
+        pytest.param([Tree("/a")], (), [], id="nothing"),
+        pytest.param([Tree("/a")], ("/a/s",), ["/a/s"], id="denied"),
+        pytest.param([Tree("/a", writable=True), Tree("/a/r")], (), ["/a/r"], id="read_only_in_writable"),
+        pytest.param([Tree("/a"), Tree("/a/w", writable=True)], (), [], id="writable_in_read_only"),
+        pytest.param([Tree("/a"), Tree("/b", writable=True)], (), [], id="beside"),
+    ],
+)
+def test_covers_are_kept(trees, hidden, expected):
+    """
+    What hides or protects is looked after from the time that the tree is complete; and nothing else is.
+    """
+    setup = compiled(view=View(trees=tuple(trees), hidden=hidden)).setup
+    kept = [op.path for op in setup if op.kind is OpKind.COVER]
+    counts = [op.args for op in setup if op.kind is OpKind.COVERS]
+
+    assert expected == kept
+    assert [(len(kept),)] * bool(kept) == counts
+    if kept:
+        at = kinds(setup).index(OpKind.PIVOT)
+        assert kinds(setup).index(OpKind.COVERS) < at
+        assert [OpKind.COVER] * len(kept) == kinds(setup)[at + 1 : at + 1 + len(kept)]
+
+
 @pytest.mark.parametrize("name", hosts.ALL)
 def test_the_watcher_starts_where_both_trees_can_be_reached(name):
     """
