@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from .address import meant, parse_address
 from .denial import Denial, Denials, Meanwhile
 from .fork import forget_in_child
+from .handoff import Handoff
 from .loop import READ, WRITE
 from .network import Rules, Verdict, judge
 from .notification import (
@@ -39,7 +40,6 @@ from .notification import (
 )
 from .notify import SOCKET
 from .reactor import Timer
-from .spawn import receive_event_fds
 from .traffic import Traffic, enter, leave
 
 __all__ = ["Broker", "judge_target"]
@@ -90,7 +90,7 @@ class Broker:
         self._denials = denials
         self._traffic: Traffic = enter()
         self.reactor = self._traffic.reactor
-        self._ours: socket.socket | None = None
+        self._handoff = Handoff(self.reactor, self._take)
         self._listener = -1
         self._held: dict[int, _Held] = {}  # by inode, the oldest first
         self._connected: dict[int, bool] = {}  # by inode: whether a program was told
@@ -114,28 +114,12 @@ class Broker:
         """
         The end of a socket on which `jail-init` is to send what its NOTIFY op makes; the caller's to close.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours = ours
-        self.reactor.submit(lambda: self.reactor.watch(ours.fileno(), READ, self._receive))
-        return theirs
+        return self._handoff.open()
 
-    def _receive(self) -> None:
-        if self._ours is None:
-            return
-        try:
-            _, fds = receive_event_fds(self._ours, 1, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        self._stop_receiving()
-        for fd in fds:
-            self._listener = fd
-            self.reactor.watch(fd, READ, self._serve)
-
-    def _stop_receiving(self) -> None:
-        if self._ours is not None:
-            self.reactor.unwatch(self._ours.fileno())
-            self._ours.close()
-            self._ours = None
+    def _take(self, fd: int) -> None:
+        self._handoff.close()  # there is one
+        self._listener = fd
+        self.reactor.watch(fd, READ, self._serve)
 
     def _stop_listening(self) -> None:
         """
@@ -332,7 +316,7 @@ class Broker:
             leave(self._traffic)
 
     def _close(self) -> None:
-        self._stop_receiving()
+        self._handoff.close()
         self._stop_listening()
         for held in self._held.values():
             self._stop_waiting(held)
@@ -344,8 +328,7 @@ class Broker:
         Drop the descriptors: in a forked copy of the harness, which has no such thread.
         """
         self._is_closed = True
-        if self._ours is not None:
-            self._ours.close()
+        self._handoff.forget()
         if self._listener >= 0:
             os.close(self._listener)
             self._listener = -1

@@ -71,7 +71,8 @@ def make_gateway(
     listed = isinstance(policy.network, tuple) and plan.tier is not Tier.LANDLOCK
     if not listed and not policy.publish:
         return None
-    from .gateway import Gateway, GatewayLimits, Outside  # noqa: PLC0415 - most sandboxes have no way out
+    from .allowance import GatewayLimits, Outside  # noqa: PLC0415 - most sandboxes have no way out
+    from .gateway import Gateway  # noqa: PLC0415 - as above
 
     limits = GatewayLimits(policy.network_connections, policy.network_idle, policy.network_bytes)
     stocks = {name: peer.stock for name, peer in wishes.peers.items()}

@@ -9,97 +9,37 @@ says whom the program meant. All of it is done in the harness's network thread; 
 from __future__ import annotations
 
 import functools
-import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 
 from .address import parse_address
+from .allowance import IDLE_SECONDS, GatewayLimits, Outside, connections_max
 from .connection import Carried, Connection
 from .datagram import Flows
-from .denial import Ask, Denial, Denials, Meanwhile, Question
-from .dial import LookUp, Lookups, look_up
-from .errors import UnsupportedError
+from .denial import Denial, Denials, Meanwhile, Question
+from .dial import Lookups, look_up
 from .fork import forget_in_child
+from .handoff import Handoff
 from .inbound import Visit, listen_on_host
 from .loop import READ
 from .nameserver import NameServer
 from .network import Rules, Verdict, granted, judge_name, refused
-from .proxy import Proxy
 from .publish import Published
 from .question import Questions
 from .resolver import Names, Resolver
 from .rule import RESOLVER_PORT, Protocol, listened_ports, rule_for
-from .spawn import receive_event_fds
 from .stock import Stock
 from .traffic import Account, Traffic, enter, leave
 from .tunnel import Upstream
 
-__all__ = ["Gateway", "GatewayLimits", "Outside"]
+__all__ = ["Gateway"]
 
 _ACCEPTED_AT_ONCE = 64
 _SWEEP_SECONDS = 1.0
 _NO_DESCRIPTOR_SECONDS = 0.1
 _END_SECONDS = 5.0
-_IDLE_SECONDS = 900.0
-_CONNECTIONS = 1024
-_DESCRIPTORS_EACH = 3  # its two sockets, and a copy of one while its greeting is awaited
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayLimits:
-    """
-    What one sandbox may have of the network.
-
-    Args:
-        connections: at once. None: 1024, or an eighth of the descriptors that the harness may have.
-        idle_seconds: before one that moves nothing is cut. None: a quarter of an hour.
-        bytes: of all of them together, in both directions; None for no limit.
-    """
-
-    connections: int | None = None
-    idle_seconds: float | None = None
-    bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """
-    What a gateway makes use of, of the harness's.
-
-    Args:
-        look: who is asked for the addresses of a name; None for the host's own resolver.
-        ask: who is asked about what no rule is about; None for nobody.
-        peers: what leads into other sandboxes, by the names for them.
-        proxy: through which allowed connections go; None for none.
-    """
-
-    look: LookUp | None = None
-    ask: Ask | None = None
-    peers: Mapping[str, Stock] = field(default_factory=dict)
-    proxy: Proxy | None = None
-
-
-def _connections_max(wanted: int | None) -> int:
-    """
-    How many connections there may be at once.
-
-    Raises:
-        UnsupportedError: more are wanted than the harness has descriptors for.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if wanted is None:
-        return max(8, min(_CONNECTIONS, soft // 8))
-    if wanted * _DESCRIPTORS_EACH > soft:
-        raise UnsupportedError(
-            "network_connections",
-            needs=f"{wanted * _DESCRIPTORS_EACH} descriptors in the harness",
-            found=f"RLIMIT_NOFILE of {soft}",
-            cure="Raise it with `ulimit -n`, or resource.setrlimit() in the harness.",
-        )
-    return wanted
 
 
 class Gateway:
@@ -133,8 +73,8 @@ class Gateway:
         self.changing = threading.Lock()
         self.ports: set[tuple[Protocol, int]] = set()
         self._limits = limits
-        self._connections_max = _connections_max(limits.connections)
-        self._idle_seconds = limits.idle_seconds if limits.idle_seconds is not None else _IDLE_SECONDS
+        self._connections_max = connections_max(limits.connections)
+        self._idle_seconds = limits.idle_seconds if limits.idle_seconds is not None else IDLE_SECONDS
         self._denials = denials
         self.traffic: Traffic = enter()
         self.reactor = self.traffic.reactor
@@ -154,7 +94,7 @@ class Gateway:
         self._is_closed = False
         self._ended = threading.Event()
         self._final = (0, 0)
-        self._ours: socket.socket | None = None
+        self._handoff = Handoff(self.reactor, self._take)
         self.account: Account
         self.reactor.call(self._open_account)
         forget_in_child(self)
@@ -203,35 +143,13 @@ class Gateway:
         """
         The end of a socket on which `jail-init` is to send what its LISTEN ops make; the caller's to close.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours = ours
         self.ports |= set(listened_ports(self.rules.allow))
-        self.reactor.submit(lambda: self.reactor.watch(ours.fileno(), READ, self._receive))
-        return theirs
+        return self._handoff.open()
 
-    def _receive(self) -> None:
-        """
-        One socket from the sandbox, or the end of them.
-        """
-        if self._ours is None:
-            return
-        try:
-            event, fds = receive_event_fds(self._ours, 1, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        if event is None:
-            self._stop_receiving()
-            return
-        for fd in fds:
-            self._take(socket.socket(fileno=fd))
+    def _take(self, fd: int) -> None:
+        self._serve(socket.socket(fileno=fd))
 
-    def _stop_receiving(self) -> None:
-        if self._ours is not None:
-            self.reactor.unwatch(self._ours.fileno())
-            self._ours.close()
-            self._ours = None
-
-    def _take(self, sock: socket.socket) -> None:
+    def _serve(self, sock: socket.socket) -> None:
         if self._is_closed:
             sock.close()
             return
@@ -259,7 +177,7 @@ class Gateway:
         def take() -> None:
             for sock in listeners:
                 self.ports.add(("udp" if sock.type == socket.SOCK_DGRAM else "tcp", sock.getsockname()[1]))
-                self._take(sock)
+                self._serve(sock)
 
         self.reactor.call(take)
 
@@ -457,16 +375,16 @@ class Gateway:
         Drop the descriptors: in a forked copy of the harness, which has no such thread.
         """
         self._is_closed = True
-        for sock in (self._ours, *self._listeners, *self._on_host()):
-            if sock is not None:
-                sock.close()
+        self._handoff.forget()
+        for sock in (*self._listeners, *self._on_host()):
+            sock.close()
         for connection in self._connections:
             connection.drop()
         self._server.forget()
         self._flows.forget()
 
     def _close(self) -> None:
-        self._stop_receiving()
+        self._handoff.close()
         self._server.close()
         self._flows.close()
         for sock in (*self._listeners, *self._on_host()):
