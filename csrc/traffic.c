@@ -181,6 +181,8 @@ static int obey(struct jail_traffic *traffic)
 
 		if (orders[i].kind == JAIL_ORDER_STOP)
 			return 1;
+		if (orders[i].serial != pair->serial)
+			continue;
 		if (orders[i].kind == JAIL_ORDER_ADD) {
 			r = add(traffic, orders[i].pair);
 		} else if (orders[i].kind == JAIL_ORDER_CUT && pair->fds[0] >= 0) {

@@ -16,6 +16,7 @@ enum jail_order_kind {
 struct jail_order {
 	uint32_t kind;
 	uint32_t pair;
+	uint32_t serial; /* of the pair that is meant: its number may be another's by now */
 };
 
 /* Bytes of all the pairs of one sandbox. */
@@ -28,6 +29,7 @@ struct jail_account {
 struct jail_pair {
 	int32_t fds[2]; /* the program's, and the other */
 	uint32_t account;
+	uint32_t serial;
 	uint32_t is_held; /* nothing is read from the program's yet */
 	uint32_t ended;	  /* one bit for each direction that has */
 	uint32_t is_queued;

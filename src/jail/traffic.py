@@ -29,7 +29,7 @@ _ACCOUNTS_MAX = 4096
 _BUFFER_BYTES = 1 << 17
 
 _ADD, _OPEN, _CUT, _STOP = 1, 2, 3, 4  # enum jail_order_kind
-_ORDER = struct.Struct("=II")
+_ORDER = struct.Struct("=III")
 _REPORT = struct.Struct("=I")
 
 
@@ -148,6 +148,7 @@ class Traffic:
         pair = self._pairs[number]
         pair.fds = [program.detach(), other.detach()]
         pair.account, pair.is_held, pair.ended, pair.err = account.number, is_held, 0, 0
+        pair.serial = (pair.serial + 1) & 0xFFFF_FFFF
         pair.moved[0] = pair.moved[1] = 0
         self._on_end[number] = on_end
         self._order(_ADD, number)
@@ -172,9 +173,8 @@ class Traffic:
         return float(self._pairs[number].at_ns) / 1e9
 
     def _order(self, kind: int, number: int) -> None:
-        os.write(
-            self._orders, _ORDER.pack(kind, number)
-        )  # waits at most for the mover, which waits for nobody
+        order = _ORDER.pack(kind, number, self._pairs[number].serial)
+        os.write(self._orders, order)  # waits at most for the mover, which waits for nobody
 
     def _collect(self) -> None:
         reports = os.read(self._reports, 1024 * _REPORT.size)
