@@ -40,11 +40,12 @@ def make_image(docker, top, wheel):
         print(f"making a root file system of {suite}", flush=True)
         _bootstrap(docker, suite, base)
     version = docker.ask("run", "--rm", "--network=none", base, "python3", "-c", _VERSION)
-    needed = tomllib.loads((top / "pyproject.toml").read_text())["dependency-groups"]["test"]
+    project = tomllib.loads((top / "pyproject.toml").read_text())
+    needed = [*project["project"]["dependencies"], *project["dependency-groups"]["test"]]
     packages = _name("packages", base, needed)
     if not docker.has_image(packages):
         print("installing what the tests need", flush=True)
-        _add(docker, base, packages, version, ["cffi", *needed])
+        _add(docker, base, packages, version, needed)
     tests = _name("tests", packages)
     _add(docker, packages, tests, version, ["--no-deps", wheel], top=top)
     _forget_all_but(docker, {base, packages, tests})

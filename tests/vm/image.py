@@ -60,7 +60,8 @@ def get_image(top, cache):
         top: of the repository: its pyproject.toml says what the tests need.
         cache: a directory.
     """
-    needed = tomllib.loads((top / "pyproject.toml").read_text())["dependency-groups"]["test"]
+    project = tomllib.loads((top / "pyproject.toml").read_text())
+    needed = [*project["project"]["dependencies"], *project["dependency-groups"]["test"]]
     recipe = repr((Path(__file__).read_text(), needed))
     image = cache / f"image-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.ext4"
     if not image.exists():
@@ -115,4 +116,4 @@ def _install(needed, version, site):
     install = "pip install --quiet --no-input --disable-pip-version-check --implementation=cp".split()
     options = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (39, 34, 28, 17)]
     options += ["--only-binary=:all:", f"--python-version={version}", f"--target={site}"]
-    subprocess.run([sys.executable, "-m", *install, *options, "cffi", *needed], check=True)
+    subprocess.run([sys.executable, "-m", *install, *options, *needed], check=True)
