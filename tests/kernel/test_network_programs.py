@@ -13,32 +13,11 @@ import threading
 import pytest
 
 import jail
+from kernel.servers import Greeter
 
 pytestmark = pytest.mark.needs("userns", "netns")
 
 PYTHON = jail.probe().bin_directory + "/python3"
-
-
-class Greeter(http.server.BaseHTTPRequestHandler):
-    """
-    Says hello.
-    """
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        """
-        See the class.
-        """
-        self.send_response(200)
-        self.send_header("Content-Length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *_):
-        """
-        Not to standard error.
-        """
 
 
 @pytest.fixture(scope="module")
