@@ -34,27 +34,6 @@ __all__ = ["RESET", "Carried", "Connection", "Owner"]
 RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
 
 
-class Carried(Protocol):
-    """
-    A connection as its owner sees it, in whichever direction it goes.
-    """
-
-    def sweep(self, now: float, idle_seconds: float) -> None:
-        """
-        End it if it has taken, or was idle for, too long.
-        """
-
-    def cut(self) -> None:
-        """
-        End it at once, wherever it is on its way. Its owner is told, now or soon.
-        """
-
-    def drop(self) -> None:
-        """
-        Close its descriptors, in a forked copy of the harness.
-        """
-
-
 class Owner(Protocol):
     """
     Whose connection it is: what a gateway has, and what it is told.
@@ -84,29 +63,90 @@ class Owner(Protocol):
         """
 
 
-class Connection:
+class Carried:
     """
-    From `begin` to the owner's `ended`, which is called once.
+    A connection as its owner sees it, in whichever direction it goes, to the owner's `ended`, which is called once.
 
     Args:
         owner: whose it is.
         sock: as it was accepted; closed at the end.
+    """
+
+    __slots__ = ("_dial", "_owner", "_sock", "pair")
+
+    def __init__(self, owner: Owner, sock: socket.socket) -> None:
+        self._owner = owner
+        self._sock = sock
+        self._dial: Dial | InwardDial | Tunnel | None = None
+        self.pair: int | None = None
+
+    def _has_ended(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def _ended(self) -> None:
+        self._owner.ended(self)
+
+    def _reset(self) -> None:
+        """
+        End one that has no pair yet, by RST.
+        """
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._sock.close()
+        self._ended()
+
+    def sweep(self, now: float, idle_seconds: float) -> None:
+        """
+        End it if it has taken, or was idle for, too long.
+
+        Args:
+            now: of ``time.monotonic``.
+            idle_seconds: that it may be.
+        """
+        if self._dial is not None and self._dial.gives_up_at <= now:
+            self._dial.give_up()
+        elif self.pair is not None:
+            at = self._owner.traffic.moved_at(self.pair)
+            if at and at + idle_seconds <= now:
+                self.cut()
+
+    def cut(self) -> None:
+        """
+        End it at once, wherever it is on its way. Its owner is told, now or soon.
+        """
+        if self.pair is not None:
+            self._owner.traffic.cut(self.pair)
+        else:
+            self._reset()
+
+    def drop(self) -> None:
+        """
+        Close its descriptors, in a forked copy of the harness.
+        """
+        self._sock.close()
+
+
+class Connection(Carried):
+    """
+    From `begin` on.
+
+    Args:
+        owner, sock: see `Carried`.
         name: that its address stands for; None where the program has named an address.
         address: whom the program has connected to.
         port: there.
     """
 
     __slots__ = (
-        "_dial",
         "_is_this_host",
         "_is_tunnelled",
         "_listening",
-        "_owner",
         "_reached",
-        "_sock",
         "address",
         "name",
-        "pair",
         "port",
         "rule",
     )
@@ -114,14 +154,11 @@ class Connection:
     def __init__(
         self, owner: Owner, sock: socket.socket, name: str | None, address: Address, port: int
     ) -> None:
-        self._owner = owner
-        self._sock = sock
+        super().__init__(owner, sock)
         self.name = name
         self.address = address
         self.port = port
         self.rule: Rule | None = None
-        self.pair: int | None = None
-        self._dial: Dial | InwardDial | Tunnel | None = None
         self._reached: Address | None = None
         self._is_this_host = False
         self._is_tunnelled = False
@@ -326,57 +363,24 @@ class Connection:
     def _deny(self, verdict: Verdict) -> None:
         self._owner.deny(self._subject, self.port, verdict)
 
-    def _has_ended(self) -> bool:
-        return self._sock.fileno() < 0
-
     def _ended(self) -> None:
         self._stop_listening()
-        self._owner.ended(self)
+        super()._ended()
 
     def lose(self, verdict: Verdict | None) -> None:
         """
-        End one that has no pair yet, by RST: with a verdict against it, or since nobody answers.
+        End one that has no pair yet: with a verdict against it, or since nobody answers.
         """
         if verdict is not None:
             self._deny(verdict)
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._sock.close()
-        self._ended()
-
-    def sweep(self, now: float, idle_seconds: float) -> None:
-        """
-        End it if it has taken, or was idle for, too long.
-
-        Args:
-            now: of ``time.monotonic``.
-            idle_seconds: that it may be.
-        """
-        if self._dial is not None and self._dial.gives_up_at <= now:
-            self._dial.give_up()
-        elif self.pair is not None:
-            at = self._owner.traffic.moved_at(self.pair)
-            if at and at + idle_seconds <= now:
-                self.cut()
+        self._reset()
 
     def cut(self) -> None:
         """
-        End it at once, wherever it is on its way. Its owner is told, now or soon.
+        See `Carried`.
         """
-        if self.pair is not None:
-            self._stop_listening()
-            self._owner.traffic.cut(self.pair)
-        else:
-            self.lose(None)
-
-    def drop(self) -> None:
-        """
-        Close its descriptors, in a forked copy of the harness.
-        """
-        self._sock.close()
+        self._stop_listening()
+        super().cut()
 
 
 def _loopback(address: Address) -> list[Address]:

@@ -320,7 +320,7 @@ class Gateway:
     def _visit(self, stock: Stock, port: int, sock: socket.socket) -> None:
         visit = Visit(self, sock, stock, port)
         if self._admit(visit):
-            visit.lose()
+            visit.cut()
         else:
             visit.begin()
 

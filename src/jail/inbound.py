@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .address import parse_address
-from .connection import RESET, Owner
+from .connection import Carried, Owner
 from .errors import PolicyError, SetupError, UnsupportedError
 from .inward import InwardDial
 from .ops import Clone
@@ -142,7 +142,7 @@ def _listen(sock: socket.socket, item: Published) -> None:
     sock.listen(_BACKLOG)
 
 
-class Visit:
+class Visit(Carried):
     """
     One connection from the host to a published port, from `begin` to the owner's `ended`, which is called once.
 
@@ -153,72 +153,37 @@ class Visit:
         port: inside.
     """
 
-    __slots__ = ("_dial", "_owner", "_pair", "_port", "_sock", "_stock")
+    __slots__ = ("_port", "_stock")
 
     def __init__(self, owner: Owner, sock: socket.socket, stock: Stock, port: int) -> None:
-        self._owner = owner
-        self._sock = sock
+        super().__init__(owner, sock)
         self._stock = stock
         self._port = port
-        self._dial: InwardDial | None = None
-        self._pair: int | None = None
 
     def begin(self) -> None:
         """
         Connect to the server.
         """
         dial = InwardDial(self._owner.reactor, self._stock, self._port, self._dialled)
-        if self._pair is None and self._sock.fileno() >= 0:
+        if self.pair is None and not self._has_ended():
             self._dial = dial
 
     def _dialled(self, inner: socket.socket | None) -> None:
         self._dial = None
         if inner is None:
-            self.lose()
+            self._reset()
             return
         owner = self._owner
         inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._pair = owner.traffic.add(inner, self._sock, owner.account, lambda: owner.ended(self))
-        if self._pair is None:
+        self.pair = owner.traffic.add(inner, self._sock, owner.account, self._ended)
+        if self.pair is None:
             inner.close()
-            self.lose()
-
-    def lose(self) -> None:
-        """
-        End one that has no pair yet, by RST: nobody answers inside, or there are too many.
-        """
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._sock.close()
-        self._owner.ended(self)
-
-    def sweep(self, now: float, idle_seconds: float) -> None:
-        """
-        See `Carried`.
-        """
-        if self._dial is not None and self._dial.gives_up_at <= now:
-            self._dial.give_up()
-        elif self._pair is not None:
-            at = self._owner.traffic.moved_at(self._pair)
-            if at and at + idle_seconds <= now:
-                self.cut()
-
-    def cut(self) -> None:
-        """
-        See `Carried`.
-        """
-        if self._pair is not None:
-            self._owner.traffic.cut(self._pair)
-        else:
-            self.lose()
+            self._reset()
 
     def drop(self) -> None:
         """
         See `Carried`.
         """
-        if self._dial is not None:
+        if isinstance(self._dial, InwardDial):
             self._dial.drop()
-        self._sock.close()
+        super().drop()
