@@ -13,7 +13,7 @@ import contextlib
 import socket
 import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .address import parse_packed
@@ -26,6 +26,7 @@ from .rule import Protocol
 
 if TYPE_CHECKING:
     from .address import Address
+    from .stock import Stock
     from .tunnel import Upstream
 
 __all__ = ["FlowOwner", "Flows"]
@@ -47,6 +48,7 @@ class FlowOwner(typing.Protocol):
     reactor: Reactor
     lookups: Lookups
     upstream: Upstream | None
+    peers: Mapping[str, Stock]
 
     def deny(self, subject: str, port: int | None, verdict: Verdict, protocol: Protocol) -> None:
         """
@@ -147,6 +149,8 @@ class Flows:
     def _begin(self, key: _Key) -> _Flow | None:
         flow = _Flow(key, self._listening[key[0]], self._owner.name_of)
         verdict = self._owner.budget() or self._judge(flow, None if flow.name else flow.address)
+        if flow.name in self._owner.peers:  # which is looked up nowhere
+            verdict = refused("it is another sandbox, and those are reached by TCP")
         if self._owner.upstream:  # a rule of a moment ago: the policy has none
             verdict = refused("the proxy that all goes through carries no UDP")
         if not verdict.allowed:

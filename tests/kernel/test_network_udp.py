@@ -217,3 +217,24 @@ while True:
         results = [ask(box, host, port) for _ in range(3)]
         process.kill()
     assert [0, 0, 0] == [result.exit_code for result in results]
+
+
+def test_name_of_a_peer(server):
+    """
+    It is looked up by nobody, and leads nowhere by UDP, though a rule allows it; another name does.
+    """
+    host, port, seen = server
+    rules = [f"db:{port}/udp any-name", f"ok.test:{port}/udp any-name", "db:5432", rule(host, port)]
+    asked = []
+
+    def look(name):
+        asked.append(name)
+        return [host]
+
+    with jail.Sandbox() as db, jail.Sandbox(network=rules, resolver=look, peers={"db": db}) as box:
+        denied = ask(box, "db", port, seconds=0.5)
+        assert 0 == ask(box, "ok.test", port).exit_code
+
+    assert errno.ETIMEDOUT == denied.exit_code
+    assert ["it is another sandbox, and those are reached by TCP"] == [d.why for d in denied.denials]
+    assert (["ok.test"], 1) == (asked, len(seen))
