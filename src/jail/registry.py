@@ -157,6 +157,8 @@ def end(record: Record) -> None:
         if started(record.init_pid) != record.init_started:  # looked up after it was opened: it is that one
             raise JailError(f"{record.name!r} has ended already")
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    except ProcessLookupError:  # reaped since
+        raise JailError(f"{record.name!r} has ended already") from None
     finally:
         os.close(pidfd)
 

@@ -209,8 +209,9 @@ class Init:
         SIGKILL to `jail-init`; in a PID namespace that ends everything inside. Harmless when it has ended.
         """
         with self._closing:
-            if not self.ended():
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            if self.pidfd >= 0:
+                with suppress(ProcessLookupError):  # reaped: a harness that waits for any child was first
+                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def close(self) -> str:
         """

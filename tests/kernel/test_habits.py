@@ -99,6 +99,19 @@ print(json.dumps(codes))
     assert [7] * 5 == ask_harness(code)
 
 
+def test_kill_of_what_was_reaped():
+    """
+    jail-init ended, and a harness that waits for any child took it: to kill it is harmless, and so is to close.
+    """
+    box = jail.Sandbox()
+    box.run(["true"])
+    init = box._session.init
+    os.kill(init.pid, signal.SIGKILL)
+    assert init.pid == os.waitpid(init.pid, 0)[0]
+    init.kill()
+    box.close()
+
+
 def test_harness_with_handlers(ask_harness):
     """
     Signals that a harness handles in the middle of a run are handled, and the run goes on.
