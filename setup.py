@@ -17,12 +17,12 @@ CFLAGS = (
     "-fno-asynchronous-unwind-tables -nostdlib -static -no-pie -s -Wl,--build-id=none -Wl,-z,noexecstack"
 ).split()
 
-HARNESS = ("spawn.c", "traffic.c")
+HARNESS = ("spawn.c", "traffic.c", "pipes.c")
 
 
 class BuildInit(Command):
     """
-    Compile jail-init: every C file but spawn.c and traffic.c, which are the harness's side.
+    Compile jail-init: every C file but those of the harness's side.
     """
 
     description = "build jail-init"

@@ -2,7 +2,7 @@
 Describes the extension `jail._core` to cffi. Read by setup.py.
 
 boundary.h and traffic.h are the one truth: cffi parses them, and the C compiler checks the same text against
-spawn.c and traffic.c.
+what includes it.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ for header in ("boundary.h", "traffic.h"):
 ffi.set_source(
     "jail._core",
     '#include <stdint.h>\n#include "boundary.h"\n#include "traffic.h"\n',
-    sources=["csrc/spawn.c", "csrc/traffic.c"],
+    sources=["csrc/spawn.c", "csrc/traffic.c", "csrc/pipes.c"],
     include_dirs=["csrc"],
     depends=sorted(f"csrc/{header.name}" for header in here.glob("*.h")),
     extra_compile_args=FLAGS,

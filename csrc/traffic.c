@@ -5,24 +5,27 @@
  * interpreter: a harness that computes, or collects garbage, stalls nobody's
  * download.  What is paired with what is decided in Python, before.
  *
- * No byte is held here.  What has come is looked at (MSG_PEEK), sent, and as
- * much of it as was taken is dropped from where it came (MSG_TRUNC): the rest
- * stays in the sender's own window, so back-pressure is the kernel's, and a
- * pair costs two descriptors and no memory.  An end of file is passed on as
- * one, an error as a reset.
+ * What comes in small pieces is never held here.  It is looked at (MSG_PEEK),
+ * sent, and as much of it as was taken is dropped from where it came
+ * (MSG_TRUNC): the rest stays in the sender's own window, so back-pressure is
+ * the kernel's, and a pair costs two descriptors and no memory.  What comes in
+ * bulk goes through one of a few pipes, uncopied (pipes.c).  An end of file is
+ * passed on as one, an error as a reset.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-#include "traffic.h"
+#include "pipes.h"
 
 #define EVENTS_MAX 256
-#define ROUNDS 16 /* of a buffer each, before others have their turn */
+#define ROUNDS 16  /* of a buffer each, before others have their turn */
+#define BULK 65536 /* bytes at once, from which on a pipe is worth its calls */
 #define BOTH 3U
 #define ORDERS UINT64_MAX /* among events: not of a pair */
 
@@ -47,7 +50,11 @@ static int finish(struct jail_traffic *traffic, uint32_t number, int err)
 	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 
 	pair->err = err;
+	pair->bulk = 0;
 	for (int side = 0; side < 2; side++) {
+		if (pair->pipes[side])
+			jail_pipe_give_back(pair->pipes[side]);
+		pair->pipes[side] = NULL;
 		if (err)
 			setsockopt(pair->fds[side], SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 		/* close(2) does not do it while a forked copy of the harness holds the same open file */
@@ -63,26 +70,66 @@ static int is_over_account(const struct jail_account *account)
 	return account->most && account->moved[0] + account->moved[1] > account->most;
 }
 
+/* One piece, by way of the buffer.  Bytes; 0: the end; or -errno. */
+static ssize_t copy(struct jail_traffic *traffic, int from, int to, uint32_t *come)
+{
+	ssize_t n = recv(from, traffic->buffer, traffic->buffer_len, MSG_PEEK | MSG_DONTWAIT);
+
+	*come = n > 0 ? (uint32_t)n : 0;
+	if (n > 0)
+		n = send(to, traffic->buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n > 0 && recv(from, NULL, (size_t)n, MSG_TRUNC | MSG_DONTWAIT) != n)
+		return -EPROTO;
+	return n < 0 ? -errno : n;
+}
+
+/* Whether the next piece is worth a pipe.  With sockets splice(2) waits, unless they are O_NONBLOCK. */
+static void mark_bulk(struct jail_pair *pair, int direction, int is_bulk)
+{
+	uint32_t bit = 1U << direction;
+
+	if (is_bulk && !pair->bulk)
+		for (int side = 0; side < 2; side++)
+			fcntl(pair->fds[side], F_SETFL, O_RDWR | O_NONBLOCK);
+	pair->bulk = is_bulk ? pair->bulk | bit : pair->bulk & ~bit;
+}
+
+/* One piece, in one direction.  Bytes; 0: the end; or -errno. */
+static ssize_t move_piece(struct jail_traffic *traffic, struct jail_pair *pair, int direction)
+{
+	int from = pair->fds[direction], to = pair->fds[!direction];
+	struct jail_pipe *pipe = pair->pipes[direction];
+	uint32_t come;
+	ssize_t n;
+
+	if (!pipe && pair->bulk >> direction & 1)
+		pipe = pair->pipes[direction] = jail_pipe_take(traffic->pipes);
+	n = pipe ? jail_pipe_move(pipe, from, to, &come) : copy(traffic, from, to, &come);
+	if (come)
+		mark_bulk(pair, direction, come >= BULK);
+	if (pipe && !pipe->held) {
+		jail_pipe_give_back(pipe);
+		pair->pipes[direction] = NULL;
+	}
+	return n;
+}
+
 /* As much as goes, in one direction.  0: no more for now; 1: there is more; or -errno. */
 static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direction)
 {
 	struct jail_account *account = &traffic->accounts[pair->account];
-	int from = pair->fds[direction], to = pair->fds[!direction];
 
 	for (int round = 0; round < ROUNDS; round++) {
-		ssize_t n =
-			recv(from, traffic->buffer, traffic->buffer_len, MSG_PEEK | MSG_DONTWAIT);
+		ssize_t n = move_piece(traffic, pair, direction);
 
 		if (n == 0) {
 			pair->ended |= 1U << direction;
-			return shutdown(to, SHUT_WR) < 0 && errno != ENOTCONN ? -errno : 0;
+			if (shutdown(pair->fds[!direction], SHUT_WR) < 0 && errno != ENOTCONN)
+				return -errno;
+			return 0;
 		}
-		if (n > 0)
-			n = send(to, traffic->buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0)
-			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-		if (recv(from, NULL, (size_t)n, MSG_TRUNC | MSG_DONTWAIT) != n)
-			return -EPROTO;
+			return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
 		pair->moved[direction] += (uint64_t)n;
 		account->moved[direction] += (uint64_t)n;
 		if (is_over_account(account))

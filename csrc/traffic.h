@@ -25,6 +25,13 @@ struct jail_account {
 	uint64_t most;	   /* together, before its pairs are cut; 0: no limit */
 };
 
+/* On the way from one socket to the other. */
+struct jail_pipe {
+	int32_t fds[2];
+	uint32_t is_open, is_taken;
+	uint32_t held; /* bytes that are in there */
+};
+
 /* Two sockets, each of which gets what the other is sent. */
 struct jail_pair {
 	int32_t fds[2]; /* the program's, and the other */
@@ -34,9 +41,17 @@ struct jail_pair {
 	uint32_t ended;	  /* one bit for each direction that has */
 	uint32_t is_queued;
 	uint32_t next; /* in the queue of those that have more to move */
-	int32_t err;   /* errno that ended it; 0: both sides have */
+	uint32_t bulk; /* one bit for each direction in which much has come at once */
+	struct jail_pipe *pipes[2];
+	int32_t err; /* errno that ended it; 0: both sides have */
 	uint64_t moved[2];
 	uint64_t at_ns; /* of CLOCK_MONOTONIC: when bytes were moved last */
+};
+
+enum jail_traffic_number {
+	JAIL_NO_PAIR = 2147483647,
+	JAIL_PIPES_MAX = 16,
+	JAIL_PIPE_BYTES = 262144
 };
 
 struct jail_traffic {
@@ -48,9 +63,8 @@ struct jail_traffic {
 	struct jail_pair *pairs;
 	struct jail_account *accounts;
 	char *buffer;
+	struct jail_pipe pipes[JAIL_PIPES_MAX]; /* opened as they are needed */
 };
-
-enum jail_traffic_number { JAIL_NO_PAIR = 2147483647 };
 
 /* traffic.c */
 int jail_traffic_run(struct jail_traffic *traffic);

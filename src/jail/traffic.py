@@ -66,17 +66,7 @@ class Traffic:
         self._epoll = select.epoll()
         self._orders_in, self._orders = os.pipe()
         self._reports, self._reports_out = os.pipe()
-        self._on_end: dict[int, Callable[[], object]] = {}
-        self._free_pairs = list(range(PAIRS_MAX))[::-1]
-        self._free_accounts = list(range(_ACCOUNTS_MAX))[::-1]
-        self.reactor = Reactor("jail-network")
-        self._thread = threading.Thread(target=self._run, name="jail-traffic", daemon=True)
-        self._thread.start()
-        self.reactor.call(lambda: self.reactor.watch(self._reports, READ, self._collect))
-        forget_in_child(self)
-
-    def _run(self) -> None:
-        traffic = _core.ffi.new(
+        self._mover = ffi.new(
             "struct jail_traffic *",
             {
                 "epoll_fd": self._epoll.fileno(),
@@ -88,7 +78,17 @@ class Traffic:
                 "buffer": self._buffer,
             },
         )
-        error = _core.lib.jail_traffic_run(traffic)
+        self._on_end: dict[int, Callable[[], object]] = {}
+        self._free_pairs = list(range(PAIRS_MAX))[::-1]
+        self._free_accounts = list(range(_ACCOUNTS_MAX))[::-1]
+        self.reactor = Reactor("jail-network")
+        self._thread = threading.Thread(target=self._run, name="jail-traffic", daemon=True)
+        self._thread.start()
+        self.reactor.call(lambda: self.reactor.watch(self._reports, READ, self._collect))
+        forget_in_child(self)
+
+    def _run(self) -> None:
+        error = _core.lib.jail_traffic_run(self._mover)
         if error < 0:
             raise JailError(f"the mover of bytes has ended: {os.strerror(-error)}")
 
@@ -203,6 +203,11 @@ class Traffic:
                 os.close(fd)
         self._orders = self._orders_in = self._reports = self._reports_out = -1
         self._epoll.close()
+        for pipe in self._mover.pipes:
+            if pipe.is_open:
+                os.close(pipe.fds[0])
+                os.close(pipe.fds[1])
+                pipe.is_open = 0
         for number in self._on_end:
             for fd in self._pairs[number].fds:
                 with contextlib.suppress(OSError):  # it has ended, and nobody was left to hear of it

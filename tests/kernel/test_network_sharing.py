@@ -12,7 +12,6 @@ import pytest
 
 import jail
 import jail.aio
-from jail.traffic import _CUT, _ORDER, enter, leave
 
 pytestmark = pytest.mark.needs("userns", "netns")
 
@@ -145,50 +144,3 @@ def test_forked_copy_of_the_harness(echo):
                 os._exit(code)
         assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert b"word\n" == box.run(talk("a.test", echo)).stdout
-
-
-def test_an_order_that_comes_too_late():
-    """
-    A pair that has ended by itself may be told to end all the same, when its number is another's already.
-    """
-    traffic = enter()
-    try:
-        ended = threading.Event()
-        (far, program), (other, outside) = tcp_pair(), tcp_pair()
-        account = called(traffic, lambda: traffic.open_account(0))
-        number = called(traffic, lambda: traffic.add(program, other, account, ended.set))
-        serial = traffic._pairs[number].serial
-        far.close()
-        outside.close()
-        assert ended.wait(20)
-
-        (far, program), (other, outside) = tcp_pair(), tcp_pair()
-        with far, outside:
-            again = called(traffic, lambda: traffic.add(program, other, account, ended.set))
-            os.write(traffic._orders, _ORDER.pack(_CUT, number, serial))
-            far.sendall(b"word")
-            outside.settimeout(20)
-            assert (number, b"word") == (again, outside.recv(10))
-            ended.clear()
-        assert ended.wait(20)
-        called(traffic, lambda: traffic.close_account(account))
-    finally:
-        leave(traffic)
-
-
-def tcp_pair():
-    """
-    Both ends of a connection.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        sock = socket.create_connection(server.getsockname())
-        return sock, server.accept()[0]
-
-
-def called(traffic, call):
-    """
-    What a function gives in the network thread.
-    """
-    given = []
-    traffic.reactor.call(lambda: given.append(call()))
-    return given[0]
