@@ -27,6 +27,7 @@
 #define ROUNDS 16  /* of a buffer each, before others have their turn */
 #define BULK 65536 /* bytes at once, from which on a pipe is worth its calls */
 #define BOTH 3U
+#define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
 #define ORDERS UINT64_MAX /* among events: not of a pair */
 
 static uint64_t now_ns(void)
@@ -43,14 +44,39 @@ static int report(const struct jail_traffic *traffic, uint32_t number)
 	return write(traffic->reports_fd, &number, sizeof(number)) < 0 ? -errno : 0;
 }
 
-/* Closes a pair's descriptors and says that it has ended: or, while the queue leads through it, leaves it to that. */
-static int finish(struct jail_traffic *traffic, uint32_t number, int err)
+static int control(const struct jail_traffic *traffic, uint32_t number, int side, int op,
+		   uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.u64 = number };
+
+	return epoll_ctl(traffic->epoll_fd, op, traffic->pairs[number].fds[side], &event) < 0 ?
+		       -errno :
+		       0;
+}
+
+static void queue(struct jail_traffic *traffic, uint32_t number)
+{
+	struct jail_pair *pair = &traffic->pairs[number];
+
+	if (pair->is_queued)
+		return;
+	pair->is_queued = 1;
+	pair->next = JAIL_NO_PAIR;
+	if (traffic->first == JAIL_NO_PAIR)
+		traffic->first = number;
+	else
+		traffic->pairs[traffic->last].next = number;
+	traffic->last = number;
+}
+
+/* Closes a pair's descriptors.  Its end is said when no event of this turn is left, that could be another's by then. */
+static void finish(struct jail_traffic *traffic, uint32_t number, int err)
 {
 	struct jail_pair *pair = &traffic->pairs[number];
 	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 
 	pair->err = err;
-	pair->bulk = 0;
+	pair->bulk = pair->awaits_room = pair->is_begun = 0;
 	for (int side = 0; side < 2; side++) {
 		if (pair->pipes[side])
 			jail_pipe_give_back(pair->pipes[side]);
@@ -62,7 +88,7 @@ static int finish(struct jail_traffic *traffic, uint32_t number, int err)
 		close(pair->fds[side]);
 		pair->fds[side] = -1;
 	}
-	return pair->is_queued ? 0 : report(traffic, number);
+	queue(traffic, number);
 }
 
 static int is_over_account(const struct jail_account *account)
@@ -94,9 +120,21 @@ static void mark_bulk(struct jail_pair *pair, int direction, int is_bulk)
 	pair->bulk = is_bulk ? pair->bulk | bit : pair->bulk & ~bit;
 }
 
-/* One piece, in one direction.  Bytes; 0: the end; or -errno. */
-static ssize_t move_piece(struct jail_traffic *traffic, struct jail_pair *pair, int direction)
+/* Have room to send be an event: from the first time on that there is none, which for most pairs is never. */
+static int await_room(struct jail_traffic *traffic, uint32_t number, int side)
 {
+	struct jail_pair *pair = &traffic->pairs[number];
+
+	if (pair->awaits_room >> side & 1)
+		return 0;
+	pair->awaits_room |= 1U << side;
+	return control(traffic, number, side, EPOLL_CTL_MOD, EVENTS | EPOLLOUT);
+}
+
+/* One piece, in one direction.  Bytes; 0: the end; or -errno. */
+static ssize_t move_piece(struct jail_traffic *traffic, uint32_t number, int direction)
+{
+	struct jail_pair *pair = &traffic->pairs[number];
 	int from = pair->fds[direction], to = pair->fds[!direction];
 	struct jail_pipe *pipe = pair->pipes[direction];
 	uint32_t come;
@@ -107,6 +145,9 @@ static ssize_t move_piece(struct jail_traffic *traffic, struct jail_pair *pair, 
 	n = pipe ? jail_pipe_move(pipe, from, to, &come) : copy(traffic, from, to, &come);
 	if (come)
 		mark_bulk(pair, direction, come >= BULK);
+	if (n == -EAGAIN && (come || (pipe && pipe->held)) &&
+	    await_room(traffic, number, !direction) < 0)
+		return -errno;
 	if (pipe && !pipe->held) {
 		jail_pipe_give_back(pipe);
 		pair->pipes[direction] = NULL;
@@ -115,12 +156,13 @@ static ssize_t move_piece(struct jail_traffic *traffic, struct jail_pair *pair, 
 }
 
 /* As much as goes, in one direction.  0: no more for now; 1: there is more; or -errno. */
-static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direction)
+static int move(struct jail_traffic *traffic, uint32_t number, int direction)
 {
+	struct jail_pair *pair = &traffic->pairs[number];
 	struct jail_account *account = &traffic->accounts[pair->account];
 
 	for (int round = 0; round < ROUNDS; round++) {
-		ssize_t n = move_piece(traffic, pair, direction);
+		ssize_t n = move_piece(traffic, number, direction);
 
 		if (n == 0) {
 			pair->ended |= 1U << direction;
@@ -138,44 +180,28 @@ static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direct
 	return 1;
 }
 
-static void queue(struct jail_traffic *traffic, uint32_t number)
-{
-	struct jail_pair *pair = &traffic->pairs[number];
-
-	if (pair->is_queued)
-		return;
-	pair->is_queued = 1;
-	pair->next = JAIL_NO_PAIR;
-	if (traffic->first == JAIL_NO_PAIR)
-		traffic->first = number;
-	else
-		traffic->pairs[traffic->last].next = number;
-	traffic->last = number;
-}
-
 /* Both directions, as far as they go. */
-static int serve(struct jail_traffic *traffic, uint32_t number)
+static void serve(struct jail_traffic *traffic, uint32_t number)
 {
 	struct jail_pair *pair = &traffic->pairs[number];
 	uint64_t before = pair->moved[0] + pair->moved[1];
 	int r = 0;
 
-	if (pair->fds[0] < 0)
-		return 0; /* it ended among the events before this one */
+	if (!__atomic_load_n(&pair->is_begun, __ATOMIC_ACQUIRE))
+		return; /* not yet; or not any more, since it ended among the events before this one */
 	for (int direction = 0; direction < 2 && r >= 0; direction++) {
 		int more = pair->ended >> direction & 1 || (!direction && pair->is_held) ?
 				   0 :
-				   move(traffic, pair, direction);
+				   move(traffic, number, direction);
 
 		r = more < 0 ? more : r | more;
 	}
 	if (pair->moved[0] + pair->moved[1] != before)
 		pair->at_ns = now_ns();
 	if (r < 0 || pair->ended == BOTH)
-		return finish(traffic, number, r < 0 ? -r : 0);
-	if (r > 0)
+		finish(traffic, number, r < 0 ? -r : 0);
+	else if (r > 0)
 		queue(traffic, number);
-	return 0;
 }
 
 static int serve_queue(struct jail_traffic *traffic)
@@ -191,27 +217,33 @@ static int serve_queue(struct jail_traffic *traffic)
 		if (traffic->pairs[number].fds[0] < 0)
 			r = report(traffic, number);
 		else
-			r = serve(traffic, number);
+			serve(traffic, number);
 		number = next;
 	}
 	return r;
 }
 
-static int add(struct jail_traffic *traffic, uint32_t number)
+/*
+ * In the network thread: a pair that is filled in is the mover's from now on.
+ * A first event comes for what has already come.  0; or -errno, and it is to be
+ * cut.
+ *
+ * Both descriptors are known to epoll(7) before any event counts: one of the
+ * first could have the second closed, and its number be somebody else's by
+ * then.  After that it may end at any moment, and there is nothing to change.
+ */
+int jail_traffic_add(struct jail_traffic *traffic, uint32_t number)
 {
 	struct jail_pair *pair = &traffic->pairs[number];
+	int r = 0;
 
 	pair->at_ns = now_ns();
-	for (int side = 0; side < 2; side++) {
-		struct epoll_event event = {
-			.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-			.data.u64 = number,
-		};
-
-		if (epoll_ctl(traffic->epoll_fd, EPOLL_CTL_ADD, pair->fds[side], &event) < 0)
-			return finish(traffic, number, errno);
-	}
-	return 0; /* a first event comes for what has already come */
+	for (int side = 1; side >= 0 && r == 0; side--)
+		r = control(traffic, number, side, EPOLL_CTL_ADD, EPOLLET);
+	__atomic_store_n(&pair->is_begun, 1, __ATOMIC_RELEASE);
+	for (int side = 1; side >= 0 && r == 0; side--)
+		r = control(traffic, number, side, EPOLL_CTL_MOD, EVENTS);
+	return r == -ENOENT || r == -EBADF ? 0 : r;
 }
 
 /* 1: to stop; 0; or -errno. */
@@ -219,27 +251,26 @@ static int obey(struct jail_traffic *traffic)
 {
 	struct jail_order orders[64];
 	ssize_t n = read(traffic->orders_fd, orders, sizeof(orders));
-	int r = 0;
 
 	if (n <= 0)
 		return n == 0 || errno == EAGAIN || errno == EINTR ? n == 0 : -errno;
-	for (size_t i = 0; i < (size_t)n / sizeof(*orders) && r >= 0; i++) {
+	for (size_t i = 0; i < (size_t)n / sizeof(*orders); i++) {
 		struct jail_pair *pair = &traffic->pairs[orders[i].pair];
 
 		if (orders[i].kind == JAIL_ORDER_STOP)
 			return 1;
 		if (orders[i].serial != pair->serial)
 			continue;
-		if (orders[i].kind == JAIL_ORDER_ADD) {
-			r = add(traffic, orders[i].pair);
-		} else if (orders[i].kind == JAIL_ORDER_CUT && pair->fds[0] >= 0) {
-			r = finish(traffic, orders[i].pair, ECANCELED);
-		} else if (orders[i].kind == JAIL_ORDER_OPEN && pair->fds[0] >= 0) {
+		if (pair->fds[0] < 0)
+			continue;
+		if (orders[i].kind == JAIL_ORDER_CUT) {
+			finish(traffic, orders[i].pair, ECANCELED);
+		} else if (orders[i].kind == JAIL_ORDER_OPEN) {
 			pair->is_held = 0;
-			r = serve(traffic, orders[i].pair);
+			serve(traffic, orders[i].pair);
 		}
 	}
-	return r;
+	return 0;
 }
 
 /* Until it is told to stop.  0, or -errno of what should not happen. */
@@ -262,9 +293,10 @@ int jail_traffic_run(struct jail_traffic *traffic)
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		for (int i = 0; i < n && r == 0; i++)
-			r = events[i].data.u64 == ORDERS ?
-				    obey(traffic) :
-				    serve(traffic, (uint32_t)events[i].data.u64);
+			if (events[i].data.u64 == ORDERS)
+				r = obey(traffic);
+			else
+				serve(traffic, (uint32_t)events[i].data.u64);
 		if (r == 0)
 			r = serve_queue(traffic);
 	}

@@ -6,10 +6,9 @@
  */
 
 enum jail_order_kind {
-	JAIL_ORDER_ADD = 1, /* a pair: its fds are the mover's from now on */
-	JAIL_ORDER_OPEN,    /* what it holds back may be read */
-	JAIL_ORDER_CUT,	    /* end it, by RST */
-	JAIL_ORDER_STOP	    /* end all of them, and return */
+	JAIL_ORDER_OPEN = 1, /* what it holds back may be read */
+	JAIL_ORDER_CUT,	     /* end it, by RST */
+	JAIL_ORDER_STOP	     /* end all of them, and return */
 };
 
 /* On the pipe to the mover.  Back comes the number of each pair that has ended. */
@@ -37,11 +36,13 @@ struct jail_pair {
 	int32_t fds[2]; /* the program's, and the other */
 	uint32_t account;
 	uint32_t serial;
-	uint32_t is_held; /* nothing is read from the program's yet */
-	uint32_t ended;	  /* one bit for each direction that has */
+	uint32_t is_begun; /* both of its fds are known to epoll(7) */
+	uint32_t is_held;  /* nothing is read from the program's yet */
+	uint32_t ended;	   /* one bit for each direction that has */
 	uint32_t is_queued;
-	uint32_t next; /* in the queue of those that have more to move */
-	uint32_t bulk; /* one bit for each direction in which much has come at once */
+	uint32_t next;	      /* in the queue of those that have more to move */
+	uint32_t bulk;	      /* one bit for each direction in which much has come at once */
+	uint32_t awaits_room; /* one bit for each side of which room is an event */
 	struct jail_pipe *pipes[2];
 	int32_t err; /* errno that ended it; 0: both sides have */
 	uint64_t moved[2];
@@ -67,4 +68,5 @@ struct jail_traffic {
 };
 
 /* traffic.c */
+int jail_traffic_add(struct jail_traffic *traffic, uint32_t number);
 int jail_traffic_run(struct jail_traffic *traffic);

@@ -28,7 +28,7 @@ PAIRS_MAX = 8192  # of a harness; a report of each, 4 bytes, fits into a pipe at
 _ACCOUNTS_MAX = 4096
 _BUFFER_BYTES = 1 << 17
 
-_ADD, _OPEN, _CUT, _STOP = 1, 2, 3, 4  # enum jail_order_kind
+_OPEN, _CUT, _STOP = 1, 2, 3  # enum jail_order_kind
 _ORDER = struct.Struct("=III")
 _REPORT = struct.Struct("=I")
 
@@ -151,7 +151,8 @@ class Traffic:
         pair.serial = (pair.serial + 1) & 0xFFFF_FFFF
         pair.moved[0] = pair.moved[1] = 0
         self._on_end[number] = on_end
-        self._order(_ADD, number)
+        if _core.lib.jail_traffic_add(self._mover, number) < 0:
+            self._order(_CUT, number)
         return number
 
     def release(self, number: int) -> None:

@@ -267,7 +267,7 @@ def test_a_limit_holds_in_a_bulk():
 def stuff_until_reset(sock):
     with pytest.raises(ConnectionError):
         while True:
-            sock.sendall(bytes(1 << 20))
+            sock.sendall(bytes(1 << 20), socket.MSG_NOSIGNAL)
 
 
 def test_an_order_that_comes_too_late():
