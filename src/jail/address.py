@@ -60,6 +60,7 @@ _OTHERS_6: tuple[tuple[str, str], ...] = (
 )
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address:
     """
     An address in its one spelling: four decimal numbers without leading zeros, or RFC 4291 without a zone.

@@ -124,7 +124,7 @@ class Dial:
         self._waiting = _interleave(addresses)
         self._port = port
         self._on_end: Callable[[socket.socket | None], object] | None = on_end
-        self._trying: dict[socket.socket, Address] = {}
+        self._trying: set[socket.socket] = set()
         self._next: Timer | None = None
         self.gives_up_at = time.monotonic() + _GIVE_UP_SECONDS
         self._try_next()
@@ -132,10 +132,11 @@ class Dial:
     def _try_next(self) -> None:
         if self._next:
             self._next.cancel()
-        while self._waiting and self._on_end:
+        while self._waiting:
             address = self._waiting.pop(0)
             if self._try(address):
-                self._next = self._reactor.later(_NEXT_SECONDS, self._try_next) if self._waiting else None
+                if self._waiting:
+                    self._next = self._reactor.later(_NEXT_SECONDS, self._try_next)
                 return
         if not self._trying:
             self._end(None)
@@ -149,17 +150,23 @@ class Dial:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError:  # no such family here, or no descriptor left
             return False
-        error = sock.connect_ex((str(address), self._port))
-        if error not in (0, errno.EINPROGRESS):
+        where = (str(address), self._port)
+        error = sock.connect_ex(where)
+        if error == errno.EINPROGRESS:  # on this host it is connected by now, and only a second call says so
+            error = sock.connect_ex(where)
+        if error not in (0, errno.EALREADY):
             sock.close()
             return False
-        self._trying[sock] = address
+        if not error:
+            self._end(sock)
+            return True
+        self._trying.add(sock)
         self._reactor.watch(sock.fileno(), WRITE, lambda: self._tried(sock))
         return True
 
     def _tried(self, sock: socket.socket) -> None:
         self._reactor.unwatch(sock.fileno())
-        del self._trying[sock]
+        self._trying.remove(sock)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             sock.close()
             self._try_next()
@@ -186,6 +193,7 @@ class Dial:
             self._reactor.unwatch(other.fileno())
             other.close()
         self._trying.clear()
+        self._waiting.clear()
         on_end, self._on_end = self._on_end, None
         if on_end:
             on_end(sock)
@@ -197,6 +205,8 @@ def _interleave(addresses: Sequence[Address]) -> list[Address]:
     """
     One family and the other in turn, beginning with that of the first. RFC 8305 section 4.
     """
+    if len(addresses) < 2:
+        return list(addresses)
     first = [address for address in addresses if address.version == addresses[0].version]
     second = [address for address in addresses if address.version != addresses[0].version]
     mixed = [address for pair in zip(first, second, strict=False) for address in pair]

@@ -36,7 +36,6 @@ from .tunnel import Upstream
 
 __all__ = ["Gateway"]
 
-_ACCEPTED_AT_ONCE = 64
 _SWEEP_SECONDS = 1.0
 _NO_DESCRIPTOR_SECONDS = 0.1
 _END_SECONDS = 5.0
@@ -253,18 +252,15 @@ class Gateway:
     # Connections.
 
     def _accept(self, listener: socket.socket, begin: Callable[[socket.socket], None]) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                sock, _ = listener.accept()
-            except BlockingIOError:
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError:  # no descriptor is left: they wait until some are
-                self.reactor.unwatch(listener.fileno())
-                self.reactor.later(_NO_DESCRIPTOR_SECONDS, lambda: self._listen(listener, begin))
-                return
-            begin(sock)
+        try:
+            sock, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:  # no descriptor is left: they wait until some are
+            self.reactor.unwatch(listener.fileno())
+            self.reactor.later(_NO_DESCRIPTOR_SECONDS, lambda: self._listen(listener, begin))
+            return
+        begin(sock)
 
     def _begin(self, sock: socket.socket, port: int) -> None:
         try:

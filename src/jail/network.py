@@ -7,6 +7,7 @@ only by a rule that names addresses, however its name is spelled and whatever th
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Rules", "Verdict", "granted", "judge", "judge_name", "names_address", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rules:
     """
-    An allowlist, and what is taken from it.
+    An allowlist, and what is taken from it. Equal to itself alone, so that a verdict is found by it at once.
     """
 
     allow: tuple[Rule, ...] = ()
@@ -61,6 +62,7 @@ def refused(why: str, rule: Rule | None = None, *, any_name: bool = False) -> Ve
     return Verdict(allowed=False, rule=rule, why=why, any_name=any_name)
 
 
+@functools.lru_cache(maxsize=4096)
 def judge(rules: Rules, name: str | None, address: Address | None, port: int, protocol: Protocol) -> Verdict:
     """
     Whether this may be reached, and by or against which rule.
