@@ -32,10 +32,17 @@ class Greeter(http.server.BaseHTTPRequestHandler):
         """
         See the class.
         """
+        body = self.body()
         self.send_response(200)
-        self.send_header("Content-Length", "5")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"hello")
+        self.wfile.write(body)
+
+    def body(self):
+        """
+        What it says.
+        """
+        return b"hello"
 
     def log_message(self, *_):
         """

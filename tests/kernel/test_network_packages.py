@@ -1,20 +1,23 @@
 """
-Package managers in a sandbox with a network allowlist: apt-get, and pip with an index here and with the real one.
+Package managers in a sandbox with a network allowlist: apt-get, npm, and pip with an index here and with the real one.
 """
 
 import base64
 import hashlib
+import io
 import ipaddress
+import json
 import os
 import socket
 import subprocess
+import tarfile
 import urllib.parse
 import zipfile
 
 import pytest
 
 import jail
-from kernel.servers import files_of, refused, sandbox, serving
+from kernel.servers import Greeter, files_of, refused, sandbox, serving
 
 pytestmark = pytest.mark.needs("userns", "netns")
 
@@ -131,16 +134,77 @@ def test_pip(tmp_path):
     assert b"hello\n" == hello.stdout, hello.stderr
 
 
+MANIFEST = {"name": "greeting", "version": "1.2.0", "bin": "greeting.js"}
+
+
+class Registry(Greeter):
+    """
+    Of npm: one package, of which it tells where its file is by the name that it was asked by.
+    """
+
+    def body(self):
+        """
+        Its document, or its file.
+        """
+        file = make_tarball()
+        place = f"http://{self.headers['Host']}/greeting/-/greeting-1.2.0.tgz"
+        integrity = "sha512-" + base64.b64encode(hashlib.sha512(file).digest()).decode()
+        version = {**MANIFEST, "dist": {"tarball": place, "integrity": integrity}}
+        document = {"name": "greeting", "dist-tags": {"latest": "1.2.0"}, "versions": {"1.2.0": version}}
+        return file if self.path.endswith(".tgz") else json.dumps(document).encode()
+
+
+def make_tarball():
+    """
+    A package of npm's.
+    """
+    files = {
+        "package/package.json": json.dumps(MANIFEST).encode(),
+        "package/greeting.js": b"#!/usr/bin/env node\nconsole.log('hello')\n",
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o755
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.mark.program("npm")
+@pytest.mark.slow
+def test_npm(tmp_path):
+    """
+    `npm install`, and a run of what it has installed.
+    """
+    with serving(Registry) as port, sandbox(port, workspace=str(tmp_path), workspace_access="write") as box:
+
+        def install(name):
+            words = (
+                "--no-audit --no-fund --no-update-notifier --fetch-retries=0 --prefix=. --registry".split()
+            )
+            return box.run(["npm", "install", "greeting", *words, f"http://{name}:{port}/"])
+
+        denied = install("other.test")
+        allowed = install("ok.test")
+        hello = box.run(["node_modules/.bin/greeting"])
+
+    assert (True, {"other.test"}) == (denied.exit_code != 0, refused(denied))
+    assert b"ENOTFOUND" in denied.stderr
+    assert (0, set()) == (allowed.exit_code, refused(allowed)), allowed.stderr
+    assert b"hello\n" == hello.stdout, hello.stderr
+
+
 def configured_index():
     """
-    The URL of the index that pip is configured to use on this machine.
+    The URL of the index that pip uses on this machine: PyPI's, where it is configured to no other.
     """
     asked = subprocess.run(
         [PYTHON, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
     )
-    url = os.environ.get("PIP_INDEX_URL") or asked.stdout.strip()
+    url = os.environ.get("PIP_INDEX_URL") or asked.stdout.strip() or "https://pypi.org/simple"
     if not url.startswith("http"):
-        pytest.skip("pip is configured to no index: neither PIP_INDEX_URL nor global.index-url")
+        pytest.skip(f"pip is configured to {url}, which takes no network")
     return url
 
 
@@ -154,7 +218,7 @@ def inner(name, port):
     ]
 
 
-def test_pip_with_the_configured_index():
+def test_pip_with_the_configured_index(tmp_path):
     """
     `pip download` from the real index, for which nothing but its name and that of PyPI's files is allowed.
     """
@@ -162,6 +226,9 @@ def test_pip_with_the_configured_index():
     index = urllib.parse.urlsplit(url)
     port = index.port or (80 if index.scheme == "http" else 443)
     get = [*PIP, "download", "--no-deps", "--dest=/tmp/got", "idna", f"--trusted-host={index.hostname}"]
+    outside = [word.replace("/tmp/got", str(tmp_path)) for word in get]
+    if subprocess.run([*outside, f"--index-url={url}"], capture_output=True).returncode:
+        pytest.skip(f"pip reaches no {url} from here, outside of a sandbox either")
     rules = [f"{name}:{port}" for name in (index.hostname, "files.pythonhosted.org")]
     with jail.Sandbox(network=[*rules, *inner(index.hostname, port)], timeout=120) as box:
         denied = box.run([*get, "--index-url=https://other.test/simple"])
