@@ -20,7 +20,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -125,18 +124,32 @@ def slirp4netns(echo: int, bulk: int) -> Iterator[Client]:
     """
     Its address for the host, which goes through a tap device.
     """
+    say = "echo $$; exec sleep 600"
     with ExitStack() as stack:
-        holder = stack.enter_context(
-            subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "sleep", "600"])
-        )
+        command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", say]
+        holder = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
         stack.callback(holder.kill)
-        time.sleep(0.5)
-        command = ["slirp4netns", "--configure", "--mtu=65520", str(holder.pid), "tap0"]
+        if holder.stdout is None or not holder.stdout.readline():
+            raise SkippedError("no network namespace")
+        ready, ready_out = os.pipe()
+        stack.callback(os.close, ready)
+        command = [
+            "slirp4netns",
+            "--configure",
+            "--mtu=65520",
+            f"--ready-fd={ready_out}",
+            str(holder.pid),
+            "tap0",
+        ]
         slirp = stack.enter_context(
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[ready_out]
+            )
         )
         stack.callback(slirp.kill)
-        time.sleep(1)
+        os.close(ready_out)
+        if not os.read(ready, 1):
+            raise SkippedError("slirp4netns has not begun")
         enter = ["nsenter", "--preserve-credentials", "-U", "-n", "-t", str(holder.pid), *_PYTHON]
         yield stack.enter_context(_running([*enter, "10.0.2.2", str(echo), str(bulk)]))
 
@@ -144,8 +157,9 @@ def slirp4netns(echo: int, bulk: int) -> Iterator[Client]:
 def _sandlock(python: str) -> Callable[[int, int], Any]:
     @contextmanager
     def contender(echo: int, bulk: int) -> Iterator[Client]:
+        readable = ["/usr", "/lib", "/lib64", "/etc", "/proc", "/dev", str(Path(_PYTHON[0]).parents[1])]
         code = (
-            "import sandlock, sys; box = sandlock.Sandbox(fs_readable=['/usr', '/lib', '/lib64', '/etc'], "
+            f"import sandlock, sys; box = sandlock.Sandbox(fs_readable={readable}, max_open_files=4096, "
             f"net_allow=['127.0.0.1:{echo}', '127.0.0.1:{bulk}']); box.popen(sys.argv[1:]).wait()"
         )
         with _running([python, "-c", code, *_PYTHON, "127.0.0.1", str(echo), str(bulk)]) as client:
