@@ -91,19 +91,24 @@ static void finish(struct jail_traffic *traffic, uint32_t number, int err)
 	queue(traffic, number);
 }
 
-static int is_over_account(const struct jail_account *account)
+/* Of an account both threads have pairs. 0: it is used up. */
+static int count(struct jail_account *account, struct jail_pair *pair, int direction, uint64_t n)
 {
-	return account->most && account->moved[0] + account->moved[1] > account->most;
+	uint64_t other = __atomic_load_n(&account->moved[!direction], __ATOMIC_RELAXED);
+
+	pair->moved[direction] += n;
+	n = __atomic_add_fetch(&account->moved[direction], n, __ATOMIC_RELAXED);
+	return !account->most || n + other <= account->most;
 }
 
 /* One piece, by way of the buffer.  Bytes; 0: the end; or -errno. */
-static ssize_t copy(struct jail_traffic *traffic, int from, int to, uint32_t *come)
+static ssize_t copy(char *buffer, size_t len, int from, int to, uint32_t *come)
 {
-	ssize_t n = recv(from, traffic->buffer, traffic->buffer_len, MSG_PEEK | MSG_DONTWAIT);
+	ssize_t n = recv(from, buffer, len, MSG_PEEK | MSG_DONTWAIT);
 
 	*come = n > 0 ? (uint32_t)n : 0;
 	if (n > 0)
-		n = send(to, traffic->buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = send(to, buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n > 0 && recv(from, NULL, (size_t)n, MSG_TRUNC | MSG_DONTWAIT) != n)
 		return -EPROTO;
 	return n < 0 ? -errno : n;
@@ -142,7 +147,8 @@ static ssize_t move_piece(struct jail_traffic *traffic, uint32_t number, int dir
 
 	if (!pipe && pair->bulk >> direction & 1)
 		pipe = pair->pipes[direction] = jail_pipe_take(traffic->pipes);
-	n = pipe ? jail_pipe_move(pipe, from, to, &come) : copy(traffic, from, to, &come);
+	n = pipe ? jail_pipe_move(pipe, from, to, &come) :
+		   copy(traffic->buffer, traffic->buffer_len, from, to, &come);
 	if (come)
 		mark_bulk(pair, direction, come >= BULK);
 	if (n == -EAGAIN && (come || (pipe && pipe->held)) &&
@@ -172,9 +178,7 @@ static int move(struct jail_traffic *traffic, uint32_t number, int direction)
 		}
 		if (n < 0)
 			return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
-		pair->moved[direction] += (uint64_t)n;
-		account->moved[direction] += (uint64_t)n;
-		if (is_over_account(account))
+		if (!count(account, pair, direction, (uint64_t)n))
 			return -EDQUOT;
 	}
 	return 1;
@@ -223,6 +227,16 @@ static int serve_queue(struct jail_traffic *traffic)
 	return r;
 }
 
+/* What the program has sent while it was connected: a request, mostly, which is not to wait for another thread. */
+static int move_first(struct jail_traffic *traffic, struct jail_pair *pair)
+{
+	char buffer[4096];
+	uint32_t come;
+	ssize_t n = copy(buffer, sizeof(buffer), pair->fds[0], pair->fds[1], &come);
+
+	return n <= 0 || count(&traffic->accounts[pair->account], pair, 0, (uint64_t)n);
+}
+
 /*
  * In the network thread: a pair that is filled in is the mover's from now on.
  * A first event comes for what has already come.  0; or -errno, and it is to be
@@ -238,6 +252,8 @@ int jail_traffic_add(struct jail_traffic *traffic, uint32_t number)
 	int r = 0;
 
 	pair->at_ns = now_ns();
+	if (!pair->is_held && !move_first(traffic, pair))
+		r = -EDQUOT;
 	for (int side = 1; side >= 0 && r == 0; side--)
 		r = control(traffic, number, side, EPOLL_CTL_ADD, EPOLLET);
 	__atomic_store_n(&pair->is_begun, 1, __ATOMIC_RELEASE);

@@ -44,11 +44,12 @@ class Mover:
         self.traffic.reactor.call(lambda: given.append(call()))
         return given[0]
 
-    def pair(self):
+    def pair(self, first=b""):
         """
-        See the class.
+        See the class; `first` has come at the mover's before it is one.
         """
         (far, program), (outside, other) = tcp_pair(), tcp_pair()
+        far.sendall(first)
         ended = threading.Event()
         add = self.traffic.add
         self.numbers.append(self.called(lambda: add(program, other, self.account, ended.set)))
@@ -125,6 +126,34 @@ def test_both_ways_at_once():
         assert (len(up), len(down)) == mover.account.moved
         assert (0, 0) == mover.pipes()[1:]
         assert mover.pipes()[0] >= 1
+
+
+@pytest.mark.parametrize("size", [1, 4096, 4097, 50000])
+def test_what_has_come_before(size):
+    """
+    Bytes that were there first go first, whole, and are counted.
+    """
+    first = random.Random(size).randbytes(size)
+    with Mover() as mover:
+        far, outside, ended = mover.pair(first)
+        with far, outside:
+            thread = send(far, b"end")
+            assert first + b"end" == receive(outside)
+            thread.join()
+        assert ended.wait(20)
+        assert (size + 3, 0) == mover.account.moved
+
+
+def test_a_limit_holds_for_what_has_come_before():
+    """
+    The first bytes alone may be too many.
+    """
+    with Mover(most=9) as mover:
+        far, outside, ended = mover.pair(b"ten bytes.")
+        with far, outside:
+            assert ended.wait(20)
+            with pytest.raises(ConnectionResetError):
+                far.recv(1)
 
 
 def test_silence_after_a_bulk():
