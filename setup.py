@@ -17,7 +17,7 @@ CFLAGS = (
     "-fno-asynchronous-unwind-tables -nostdlib -static -no-pie -s -Wl,--build-id=none -Wl,-z,noexecstack"
 ).split()
 
-HARNESS = ("spawn.c", "traffic.c", "pipes.c")
+HARNESS = ("spawn.c", "traffic.c", "piece.c")
 
 
 class BuildInit(Command):

@@ -21,7 +21,7 @@ for header in ("boundary.h", "traffic.h"):
 ffi.set_source(
     "jail._core",
     '#include <stdint.h>\n#include "boundary.h"\n#include "traffic.h"\n',
-    sources=["csrc/spawn.c", "csrc/traffic.c", "csrc/pipes.c"],
+    sources=["csrc/spawn.c", "csrc/traffic.c", "csrc/piece.c"],
     include_dirs=["csrc"],
     depends=sorted(f"csrc/{header.name}" for header in here.glob("*.h")),
     extra_compile_args=FLAGS,

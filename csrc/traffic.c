@@ -9,23 +9,21 @@
  * sent, and as much of it as was taken is dropped from where it came
  * (MSG_TRUNC): the rest stays in the sender's own window, so back-pressure is
  * the kernel's, and a pair costs two descriptors and no memory.  What comes in
- * bulk goes through one of a few pipes, uncopied (pipes.c).  An end of file is
+ * bulk goes through one of a few pipes, uncopied (piece.c).  An end of file is
  * passed on as one, an error as a reset.
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-#include "pipes.h"
+#include "piece.h"
 
 #define EVENTS_MAX 256
-#define ROUNDS 16  /* of a buffer each, before others have their turn */
-#define BULK 65536 /* bytes at once, from which on a pipe is worth its calls */
+#define ROUNDS 16 /* of a buffer each, before others have their turn */
 #define BOTH 3U
 #define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
 #define ORDERS UINT64_MAX /* among events: not of a pair */
@@ -76,11 +74,9 @@ static void finish(struct jail_traffic *traffic, uint32_t number, int err)
 	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 
 	pair->err = err;
-	pair->bulk = pair->awaits_room = pair->is_begun = 0;
+	pair->awaits_room = pair->is_begun = 0;
+	jail_piece_drop(pair);
 	for (int side = 0; side < 2; side++) {
-		if (pair->pipes[side])
-			jail_pipe_give_back(pair->pipes[side]);
-		pair->pipes[side] = NULL;
 		if (err)
 			setsockopt(pair->fds[side], SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 		/* close(2) does not do it while a forked copy of the harness holds the same open file */
@@ -101,30 +97,6 @@ static int count(struct jail_account *account, struct jail_pair *pair, int direc
 	return !account->most || n + other <= account->most;
 }
 
-/* One piece, by way of the buffer.  Bytes; 0: the end; or -errno. */
-static ssize_t copy(char *buffer, size_t len, int from, int to, uint32_t *come)
-{
-	ssize_t n = recv(from, buffer, len, MSG_PEEK | MSG_DONTWAIT);
-
-	*come = n > 0 ? (uint32_t)n : 0;
-	if (n > 0)
-		n = send(to, buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (n > 0 && recv(from, NULL, (size_t)n, MSG_TRUNC | MSG_DONTWAIT) != n)
-		return -EPROTO;
-	return n < 0 ? -errno : n;
-}
-
-/* Whether the next piece is worth a pipe.  With sockets splice(2) waits, unless they are O_NONBLOCK. */
-static void mark_bulk(struct jail_pair *pair, int direction, int is_bulk)
-{
-	uint32_t bit = 1U << direction;
-
-	if (is_bulk && !pair->bulk)
-		for (int side = 0; side < 2; side++)
-			fcntl(pair->fds[side], F_SETFL, O_RDWR | O_NONBLOCK);
-	pair->bulk = is_bulk ? pair->bulk | bit : pair->bulk & ~bit;
-}
-
 /* Have room to send be an event: from the first time on that there is none, which for most pairs is never. */
 static int await_room(struct jail_traffic *traffic, uint32_t number, int side)
 {
@@ -136,31 +108,6 @@ static int await_room(struct jail_traffic *traffic, uint32_t number, int side)
 	return control(traffic, number, side, EPOLL_CTL_MOD, EVENTS | EPOLLOUT);
 }
 
-/* One piece, in one direction.  Bytes; 0: the end; or -errno. */
-static ssize_t move_piece(struct jail_traffic *traffic, uint32_t number, int direction)
-{
-	struct jail_pair *pair = &traffic->pairs[number];
-	int from = pair->fds[direction], to = pair->fds[!direction];
-	struct jail_pipe *pipe = pair->pipes[direction];
-	uint32_t come;
-	ssize_t n;
-
-	if (!pipe && pair->bulk >> direction & 1)
-		pipe = pair->pipes[direction] = jail_pipe_take(traffic->pipes);
-	n = pipe ? jail_pipe_move(pipe, from, to, &come) :
-		   copy(traffic->buffer, traffic->buffer_len, from, to, &come);
-	if (come)
-		mark_bulk(pair, direction, come >= BULK);
-	if (n == -EAGAIN && (come || (pipe && pipe->held)) &&
-	    await_room(traffic, number, !direction) < 0)
-		return -errno;
-	if (pipe && !pipe->held) {
-		jail_pipe_give_back(pipe);
-		pair->pipes[direction] = NULL;
-	}
-	return n;
-}
-
 /* As much as goes, in one direction.  0: no more for now; 1: there is more; or -errno. */
 static int move(struct jail_traffic *traffic, uint32_t number, int direction)
 {
@@ -168,7 +115,8 @@ static int move(struct jail_traffic *traffic, uint32_t number, int direction)
 	struct jail_account *account = &traffic->accounts[pair->account];
 
 	for (int round = 0; round < ROUNDS; round++) {
-		ssize_t n = move_piece(traffic, number, direction);
+		int is_stuck = 0;
+		ssize_t n = jail_piece_move(traffic, pair, direction, &is_stuck);
 
 		if (n == 0) {
 			pair->ended |= 1U << direction;
@@ -176,6 +124,8 @@ static int move(struct jail_traffic *traffic, uint32_t number, int direction)
 				return -errno;
 			return 0;
 		}
+		if (n == -EAGAIN && is_stuck)
+			return await_room(traffic, number, !direction);
 		if (n < 0)
 			return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
 		if (!count(account, pair, direction, (uint64_t)n))
@@ -232,7 +182,7 @@ static int move_first(struct jail_traffic *traffic, struct jail_pair *pair)
 {
 	char buffer[4096];
 	uint32_t come;
-	ssize_t n = copy(buffer, sizeof(buffer), pair->fds[0], pair->fds[1], &come);
+	ssize_t n = jail_piece_copy(buffer, sizeof(buffer), pair->fds[0], pair->fds[1], &come);
 
 	return n <= 0 || count(&traffic->accounts[pair->account], pair, 0, (uint64_t)n);
 }

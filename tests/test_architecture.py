@@ -45,7 +45,7 @@ FORKERS = {"_posixsubprocess", "concurrent", "multiprocessing", "pty"}
 
 C_HEADERS = {"assert.h", "err.h", "error.h", "locale.h", "stdio.h", "stdlib.h", "syslog.h", "wchar.h"}
 # The last is there for linux/if.h, which leaves struct sockaddr to it.
-HARNESS_C = {"spawn.c", "traffic.c", "pipes.c", "pipes.h"}
+HARNESS_C = {"spawn.c", "traffic.c", "piece.c", "piece.h"}
 FREESTANDING = {"limits.h", "stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "sys/socket.h"}
 C_CALLS = re.compile(
     r"\b(\w*printf|f?puts|f?putc|putchar|perror|p?error|warnx?|errx?|v?syslog|abort|assert"
