@@ -40,10 +40,11 @@ class Access(IntFlag):
     REFER = 1 << 13
     TRUNCATE = 1 << 14
     IOCTL_DEV = 1 << 15
+    RESOLVE_UNIX = 1 << 16
 
 
 # The first ABI that has a right; those not named came with ABI 1, Linux 5.13.
-_SINCE = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5}
+_SINCE = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5, Access.RESOLVE_UNIX: 9}
 
 _READ = Access.EXECUTE | Access.READ_FILE | Access.READ_DIR
 _WRITE = (
@@ -61,7 +62,14 @@ _WRITE = (
 )
 _DEVICE = Access.READ_FILE | Access.READ_DIR | Access.WRITE_FILE | Access.TRUNCATE | Access.IOCTL_DEV
 # What landlock_add_rule(2) takes for a file; the rest are rights of a directory, EINVAL there.
-_OF_A_FILE = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
+_OF_A_FILE = (
+    Access.EXECUTE
+    | Access.WRITE_FILE
+    | Access.READ_FILE
+    | Access.TRUNCATE
+    | Access.IOCTL_DEV
+    | Access.RESOLVE_UNIX
+)
 
 SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0  # ABI 6
 SCOPE_SIGNAL = 1 << 1  # ABI 6
@@ -92,13 +100,20 @@ def _path(path: str, access: Access, abi: int, *, optional: bool = False) -> Op:
     return Op(OpKind.LANDLOCK_PATH, path, args=(int(access), int(access & _OF_A_FILE)), optional=optional)
 
 
-def _ruleset(abi: int, *, network: bool) -> Op:
+def _ruleset(abi: int, *, network: bool, sockets: bool = False) -> Op:
+    """
+    Args:
+        abi: of the kernel.
+        network: TCP is left alone.
+        sockets: unix sockets are not: but for those of the same domain, each that may be connected to is named.
+    """
+    files = _known(abi) if sockets else _known(abi) & ~Access.RESOLVE_UNIX
     net = 0 if network or abi < 4 else _NET_BIND_AND_CONNECT_TCP
     scopes = SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL if abi >= 6 else 0
-    return Op(OpKind.LANDLOCK_RULESET, args=(int(_known(abi)), net, scopes))
+    return Op(OpKind.LANDLOCK_RULESET, args=(int(files), net, scopes))
 
 
-def landlock_ops(policy: Policy, view: View, abi: int, *, mounts: bool) -> list[Op]:
+def landlock_ops(policy: Policy, view: View, abi: int, *, mounts: bool, is_one: bool = False) -> list[Op]:
     """
     The ruleset and what it allows, not yet entered.
 
@@ -108,10 +123,12 @@ def landlock_ops(policy: Policy, view: View, abi: int, *, mounts: bool) -> list[
         abi: at least 2: with ABI 1 no file can be moved to another directory (EXDEV).
         mounts: the tree is the sandbox's own, so everything in it may be read; otherwise it is the host's,
             and each of the view's trees is named.
+        is_one: all programs are in one domain, so that they reach each other's sockets.
     """
-    rules = _rules_in_own_tree(view, abi) if mounts else _rules_on_host(policy, view, abi)
+    is_one &= abi >= _SINCE[Access.RESOLVE_UNIX]
+    rules = _rules_in_own_tree(view, abi, sockets=is_one) if mounts else _rules_on_host(policy, view, abi)
     # Inside a network namespace there is nothing but lo, and that is the programs' own.
-    return [_ruleset(abi, network=mounts or policy.network == "host"), *rules]
+    return [_ruleset(abi, network=mounts or policy.network == "host", sockets=is_one), *rules]
 
 
 def landlock_ops_of_less(
@@ -141,13 +158,16 @@ def _holds(place: str, paths: frozenset[str]) -> bool:
     return any(is_below(path, place) for path in paths)
 
 
-def _rules_in_own_tree(view: View, abi: int) -> Iterator[Op]:
+def _rules_in_own_tree(view: View, abi: int, *, sockets: bool) -> Iterator[Op]:
     yield _path("/", _READ, abi)
     yield _path("/dev", _DEVICE, abi)
     for path in writable_places(view):
         yield _path(path, _WRITE, abi)
     for tree in view.trees:
-        if is_below(tree.path, "/dev"):
+        if tree.inode is not None:
+            if sockets:
+                yield _path(tree.path, Access.RESOLVE_UNIX, abi)
+        elif is_below(tree.path, "/dev"):
             yield _path(tree.path, _DEVICE, abi)
         elif tree.writable:
             yield _path(tree.path, _WRITE, abi)

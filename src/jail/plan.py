@@ -178,7 +178,7 @@ def _on_namespaces(
     ops.append(Op(OpKind.HOSTNAME, data=policy.hostname.encode()))
     ops.append(Op(OpKind.NO_NEW_PRIVS))  # landlock_restrict_self(2) and seccomp(2) ask for it
     if host.landlock_abi >= LANDLOCK_USABLE:
-        ops += landlock_ops(policy, view, host.landlock_abi, mounts=True)
+        ops += landlock_ops(policy, view, host.landlock_abi, mounts=True, is_one=host.has("proc"))
         restrict.append(Op(OpKind.LANDLOCK_RESTRICT))
     if host.has("proc"):
         ops += restrict

@@ -2,7 +2,7 @@
 Unix sockets that a policy names: what they are, and whose. unix(7)
 
 connect(2) asks for write permission on the socket's inode and nothing else: no read-only mount stops it, nor
-does Landlock before LANDLOCK_ACCESS_FS_RESOLVE_UNIX. Some servers do for whoever connects what the sandbox is
+does Landlock before ABI 9, LANDLOCK_ACCESS_FS_RESOLVE_UNIX (confine.py). Some servers do for whoever connects what the sandbox is
 there to prevent, so those are known here, and have to be named as what they are.
 """
 

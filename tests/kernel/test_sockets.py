@@ -13,6 +13,7 @@ import jail
 import jail.sockets
 from jail import resolve as resolving
 
+PYTHON = jail.probe().bin_directory + "/python3"
 CONNECT = "socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
 
 
@@ -84,6 +85,42 @@ def test_allow_own(attempt):
     code = "s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); "
 
     assert 0 == attempt(code + CONNECT, "/tmp/own")
+
+
+@pytest.mark.needs("userns")
+@pytest.mark.parametrize("less", [{}, {"network": "none"}, {"deny": ["/usr/share"]}])
+def test_allow_of_another_program(less, tmp_path):
+    """
+    What one program of a sandbox listens on, another can connect to, also one that has less.
+    """
+    server = (
+        "import socket; s = socket.socket(socket.AF_UNIX); s.bind('own'); s.listen(); "
+        "print('ready', flush=True); s.accept()[0].sendall(b'word')"
+    )
+    client = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('own'); print(s.recv(9).decode())"
+    fields = {"workspace": str(tmp_path), "workspace_access": "write", "timeout": 60}
+    with jail.Sandbox(**fields) as box, box.popen([PYTHON, "-c", server], stdout=jail.PIPE) as process:
+        assert b"ready\n" == process.stdout.readline()
+        assert b"word\n" == box.run([PYTHON, "-c", client], **less).stdout
+        assert 0 == process.wait()
+
+
+@pytest.mark.needs("userns", "proc", "landlock_abi_9")
+@pytest.mark.parametrize("access", ["read", "write"])
+def test_deny_in_what_is_shown(access, tmp_path, listening, attempt):
+    """
+    A socket of the host's that lies in a visible directory, and that no rule names: EACCES, by stream and by datagram.
+    """
+    named, other = listening(tmp_path / "named"), listening(tmp_path / "other")
+    shown = {access: [tmp_path], "sockets": [named]}
+    send = "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'x', sys.argv[1])"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(os.fspath(tmp_path / "datagrams"))
+
+        assert 0 == attempt(CONNECT, named, **shown)
+        assert errno.EACCES == attempt(CONNECT, other, **shown)
+        assert errno.EACCES == attempt(send, tmp_path / "datagrams", **shown)
+        assert 0 == attempt(send, tmp_path / "datagrams", sockets=[tmp_path / "datagrams"])
 
 
 @pytest.mark.needs("userns")
@@ -211,6 +248,7 @@ print(json.dumps([tried(), tried(sockets=[sys.argv[1]])]))
 
 
 @pytest.mark.needs("userns")
+@pytest.mark.program("ssh-agent", "ssh-add")
 def test_ssh_agent(tmp_path):
     """
     ssh-add lists the keys of an agent outside by its socket, and cannot without.

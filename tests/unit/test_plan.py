@@ -245,15 +245,29 @@ def test_landlock_alone_allows_what_lies_beside_the_hidden():
 
 
 @pytest.mark.parametrize(
-    ("abi", "rights"), [(2, 0x3FFF), (3, 0x7FFF), (4, 0x7FFF), (5, 0xFFFF), (6, 0xFFFF), (10, 0xFFFF)]
+    ("abi", "rights"),
+    [(2, 0x3FFF), (3, 0x7FFF), (4, 0x7FFF), (5, 0xFFFF), (6, 0xFFFF), (8, 0xFFFF), (9, 0x1FFFF)],
 )
 def test_a_ruleset_handles_what_its_abi_knows(abi, rights):
     """
-    landlock(7): REFER came with ABI 2, TRUNCATE with 3, IOCTL_DEV with 5.
+    landlock(7): REFER came with ABI 2, TRUNCATE with 3, IOCTL_DEV with 5, RESOLVE_UNIX with 9.
     """
     plan = compiled(hosts.LANDLOCK_ABI[abi])
 
     assert rights == next(op.args[0] for op in plan.setup if op.kind is OpKind.LANDLOCK_RULESET)
+
+
+def test_unix_sockets_are_named_where_all_programs_are_one_domain():
+    """
+    Where each program enters a domain of its own, it would not reach what another listens on.
+    """
+    plans = [
+        compiled(hosts.LANDLOCK_ABI[9]),
+        compiled(dataclasses.replace(hosts.MASKED_PROC, landlock_abi=9)),
+    ]
+    handled = [next(op.args[0] for op in plan.setup if op.kind is OpKind.LANDLOCK_RULESET) for plan in plans]
+
+    assert [0x1FFFF, 0xFFFF] == handled
 
 
 def test_abi_1_is_not_used():

@@ -33,7 +33,7 @@ ROOMS = (
     *CGROUPS,
     *kernel("userns uts ipc net proc dev mount tree scratch landlock landlock_tier landlock_teardown"),
     *kernel("seccomp cred rlimit fds environment signals exec streams session spawn plan teardown tiers"),
-    *kernel("files files_refused pty"),
+    *kernel("files files_refused pty sockets"),
 )
 
 DELEGATED = ("tests/vm/test_delegation.py", *CGROUPS, *kernel("userns session rlimit tiers"))
@@ -48,7 +48,7 @@ CONTAINED = ("tests/container/guarantees.py", *kernel("cgroup*"))
 TOO_OLD = ("tests/vm/test_old_kernel.py",)
 
 # For CI, where a kernel has some three minutes.
-CI_ROOMS = (*CGROUPS, *kernel("userns uts net proc mount landlock seccomp cred rlimit session tiers"))
+CI_ROOMS = (*CGROUPS, *kernel("userns uts net proc mount landlock seccomp cred rlimit session sockets tiers"))
 CI_DELEGATED = ("tests/vm/test_delegation.py", *kernel("cgroup* session tiers"))
 CI_REFUSED = ("tests/vm/test_refused.py",)
 
