@@ -220,12 +220,12 @@ def inner(name, port):
 
 def test_pip_with_the_configured_index(tmp_path):
     """
-    `pip download` from the real index, for which nothing but its name and that of PyPI's files is allowed.
+    `pip install` from the real index, for which nothing but its name and that of PyPI's files is allowed.
     """
     url = configured_index()
     index = urllib.parse.urlsplit(url)
     port = index.port or (80 if index.scheme == "http" else 443)
-    get = [*PIP, "download", "--no-deps", "--dest=/tmp/got", "idna", f"--trusted-host={index.hostname}"]
+    get = [*PIP, "install", "--no-deps", "--target=/tmp/got", "idna", f"--trusted-host={index.hostname}"]
     outside = [word.replace("/tmp/got", str(tmp_path)) for word in get]
     if subprocess.run([*outside, f"--index-url={url}"], capture_output=True).returncode:
         pytest.skip(f"pip reaches no {url} from here, outside of a sandbox either")
@@ -233,8 +233,8 @@ def test_pip_with_the_configured_index(tmp_path):
     with jail.Sandbox(network=[*rules, *inner(index.hostname, port)], timeout=120) as box:
         denied = box.run([*get, "--index-url=https://other.test/simple"])
         allowed = box.run([*get, f"--index-url={url}"])
-        there = box.run("ls /tmp/got", shell=True)
+        there = box.run([PYTHON, "-c", "import idna; print(idna.__file__)"], env={"PYTHONPATH": "/tmp/got"})
 
     assert (1, {"other.test"}) == (denied.exit_code, refused(denied))
     assert (0, set()) == (allowed.exit_code, refused(allowed)), allowed.stderr
-    assert there.stdout.startswith(b"idna-")
+    assert b"/tmp/got/idna/__init__.py\n" == there.stdout
