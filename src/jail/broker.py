@@ -22,11 +22,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .address import meant, parse_address
-from .denial import Denial, Denials, Meanwhile
+from .denial import Denials, Meanwhile
 from .fork import forget_in_child
 from .handoff import Handoff
 from .loop import READ, WRITE
-from .network import Rules, Verdict, judge
+from .network import Rules, Verdict, denial_of, judge
 from .notification import (
     Call,
     Target,
@@ -299,10 +299,7 @@ class Broker:
         Note a refusal, and what would allow it.
         """
         subject = str(meant(parse_address(target.address)))
-        host = f"[{subject}]" if ":" in subject else subject
-        rule = str(verdict.rule) if verdict.rule is not None else ""
-        cure = f'take "{rule}" from deny_network' if rule else f'network = ["{host}:{target.port}"]'
-        self._denials.add(Denial("network", subject, target.port, verdict.why, rule, cure))
+        self._denials.add(denial_of(subject, target.port, verdict))
 
     # Ends.
 

@@ -18,14 +18,14 @@ from .address import parse_address
 from .allowance import IDLE_SECONDS, GatewayLimits, Outside, connections_max
 from .connection import Carried, Connection
 from .datagram import Flows
-from .denial import Denial, Denials, Meanwhile, Question
+from .denial import Denials, Meanwhile, Question
 from .dial import Lookups, look_up
 from .fork import forget_in_child
 from .handoff import Handoff
 from .inbound import Visit, listen_on_host
-from .loop import READ
+from .listener import Listener
 from .nameserver import NameServer
-from .network import Rules, Verdict, granted, judge_name, refused
+from .network import Rules, Verdict, denial_of, granted, judge_name, refused
 from .publish import Published
 from .question import Questions
 from .resolver import Names, Resolver
@@ -37,7 +37,6 @@ from .tunnel import Upstream
 __all__ = ["Gateway"]
 
 _SWEEP_SECONDS = 1.0
-_NO_DESCRIPTOR_SECONDS = 0.1
 _END_SECONDS = 5.0
 
 
@@ -83,8 +82,8 @@ class Gateway:
         self._questions = Questions(self.reactor, outside.ask) if outside.ask else None
         self.lookups = Lookups(self.reactor, outside.look or look_up)
         self.upstream = Upstream(self.reactor, outside.proxy) if outside.proxy else None
-        self._listeners: set[socket.socket] = set()
-        self._published: list[tuple[socket.socket, int]] = []
+        self._listeners: set[Listener] = set()
+        self._published: list[tuple[Listener, int]] = []
         self._places: dict[int, tuple[str, int]] = {}
         self._connections: set[Carried] = set()
         self._flows = Flows(self, self._connections_max, self._idle_seconds)
@@ -159,12 +158,9 @@ class Gateway:
         if sock.type == socket.SOCK_DGRAM:
             self._flows.take(sock)
             return
-        self._listeners.add(sock)
-        self._listen(sock, lambda conn: self._begin(conn, port))
-
-    def _listen(self, sock: socket.socket, begin: Callable[[socket.socket], None]) -> None:
-        if not self._is_closed:
-            self.reactor.watch(sock.fileno(), READ, lambda: self._accept(sock, begin))
+        listener = Listener(self.reactor, sock)
+        self._listeners.add(listener)
+        listener.open(lambda conn: self._begin(conn, port))
 
     # What may be reached.
 
@@ -199,10 +195,9 @@ class Gateway:
     def _stop_listening(self, ports: set[tuple[Protocol, int]]) -> None:
         self.ports -= ports
         self._flows.stop_listening({port for protocol, port in ports if protocol == "udp"})
-        for sock in [sock for sock in self._listeners if ("tcp", sock.getsockname()[1]) in ports]:
-            self.reactor.unwatch(sock.fileno())
-            self._listeners.remove(sock)
-            sock.close()
+        for listener in [listener for listener in self._listeners if ("tcp", listener.port) in ports]:
+            self._listeners.remove(listener)
+            listener.close()
 
     def ask(self, subject: str, port: int, verdict: Verdict, on_verdict: Callable[[Verdict], object]) -> bool:
         """
@@ -239,28 +234,9 @@ class Gateway:
         """
         Note a refusal, and what would allow it.
         """
-        if verdict.rule is not None:
-            cure = f'take "{verdict.rule}" from deny_network'
-        else:
-            allowing = (
-                subject if port is None else rule_for(subject, port, protocol, any_name=verdict.any_name)
-            )
-            cure = f'network = ["{allowing}"]'
-        rule = str(verdict.rule) if verdict.rule is not None else ""
-        self._denials.add(Denial("network", subject, port, verdict.why, rule, cure))
+        self._denials.add(denial_of(subject, port, verdict, protocol))
 
     # Connections.
-
-    def _accept(self, listener: socket.socket, begin: Callable[[socket.socket], None]) -> None:
-        try:
-            sock, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError:  # no descriptor is left: they wait until some are
-            self.reactor.unwatch(listener.fileno())
-            self.reactor.later(_NO_DESCRIPTOR_SECONDS, lambda: self._listen(listener, begin))
-            return
-        begin(sock)
 
     def _begin(self, sock: socket.socket, port: int) -> None:
         try:
@@ -295,8 +271,10 @@ class Gateway:
             SetupError: an address cannot be had.
         """
         listening = listen_on_host(published)
-        self._published = [(sock, item.port) for sock, item in zip(listening, published, strict=True)]
-        self._places = {port: sock.getsockname()[:2] for sock, port in self._published}
+        self._published = [
+            (Listener(self.reactor, sock), item.port) for sock, item in zip(listening, published, strict=True)
+        ]
+        self._places = {port: listener.sock.getsockname()[:2] for listener, port in self._published}
 
     @property
     def published(self) -> dict[int, tuple[str, int]]:
@@ -309,9 +287,9 @@ class Gateway:
         """
         Let visitors in: the sandbox is there, and has sockets in stock.
         """
-        for sock, port in self._published:
+        for listener, port in self._published:
             begin = functools.partial(self._visit, stock, port)
-            self.reactor.submit(functools.partial(self._listen, sock, begin))
+            self.reactor.submit(functools.partial(listener.open, begin))
 
     def _visit(self, stock: Stock, port: int, sock: socket.socket) -> None:
         visit = Visit(self, sock, stock, port)
@@ -320,8 +298,8 @@ class Gateway:
         else:
             visit.begin()
 
-    def _on_host(self) -> list[socket.socket]:
-        return [sock for sock, _ in self._published]
+    def _on_host(self) -> list[Listener]:
+        return [listener for listener, _ in self._published]
 
     def ended(self, connection: Carried) -> None:
         """
@@ -372,8 +350,8 @@ class Gateway:
         """
         self._is_closed = True
         self._handoff.forget()
-        for sock in (*self._listeners, *self._on_host()):
-            sock.close()
+        for listener in (*self._listeners, *self._on_host()):
+            listener.sock.close()
         for connection in self._connections:
             connection.drop()
         self._server.forget()
@@ -383,9 +361,8 @@ class Gateway:
         self._handoff.close()
         self._server.close()
         self._flows.close()
-        for sock in (*self._listeners, *self._on_host()):
-            self.reactor.unwatch(sock.fileno())
-            sock.close()
+        for listener in (*self._listeners, *self._on_host()):
+            listener.close()
         self._cut_all()
         if not self._connections:
             self._end()

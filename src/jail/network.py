@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .address import meant, why_special
-from .rule import EVERY_PORT, Protocol, Rule, is_name
+from .denial import Denial
+from .rule import EVERY_PORT, Protocol, Rule, is_name, rule_for
 
 if TYPE_CHECKING:
     from .address import Address
 
-__all__ = ["Rules", "Verdict", "granted", "judge", "judge_name", "names_address", "refused"]
+__all__ = ["Rules", "Verdict", "denial_of", "granted", "judge", "judge_name", "names_address", "refused"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +61,24 @@ def refused(why: str, rule: Rule | None = None, *, any_name: bool = False) -> Ve
     It may not; against this rule, or because there is none for it.
     """
     return Verdict(allowed=False, rule=rule, why=why, any_name=any_name)
+
+
+def denial_of(subject: str, port: int | None, verdict: Verdict, protocol: Protocol = "tcp") -> Denial:
+    """
+    What is noted of a refusal: why, and the line of policy that would allow it.
+
+    Args:
+        subject: the name or the address that was asked for.
+        port: there; None where only a name was asked for.
+        verdict: that refuses.
+        protocol: of the port.
+    """
+    if verdict.rule is not None:
+        rule = str(verdict.rule)
+        cure = f'take "{rule}" from deny_network'
+        return Denial("network", subject, port, verdict.why, rule, cure)
+    allowing = subject if port is None else rule_for(subject, port, protocol, any_name=verdict.any_name)
+    return Denial("network", subject, port, verdict.why, "", f'network = ["{allowing}"]')
 
 
 @functools.lru_cache(maxsize=4096)
