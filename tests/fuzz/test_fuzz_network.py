@@ -1,5 +1,5 @@
 """
-Wrong bytes to what reads a hostile program's: the resolver, and the reader of first bytes.
+Wrong bytes to what reads a hostile program's: the resolver, the reader of first bytes, and the proxy.
 
 JAIL_FUZZ_SECONDS is how long each takes. A failure names its seed, which brings it back.
 """
@@ -11,6 +11,8 @@ import time
 import dns.message
 import pytest
 
+from jail.forward import HEAD_BYTES_MAX as REQUEST_BYTES_MAX
+from jail.forward import BadRequestError, read_request
 from jail.greeting import read_greeting
 from jail.handshake import HEAD_BYTES_MAX, RefusedError, handshake
 from jail.proxy import Proxy
@@ -112,6 +114,62 @@ def test_greeting_is_read_or_not(seed):
             data,
         )
     assert {"tls", "http", "other", "more"} == kinds
+
+
+REQUESTS = [
+    b"CONNECT a.ok:443 HTTP/1.1\r\nHost: a.ok:443\r\n\r\n",
+    b"CONNECT [::1]:1 HTTP/1.0\r\n\r\n",
+    b"GET http://a.ok/x?y HTTP/1.1\r\nHost: a.ok\r\nConnection: z\r\nZ: 1\r\n\r\n",
+    b"POST http://127.0.0.1:81/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+    b"PUT http://a.ok HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_request_is_read_or_refused(seed):
+    """
+    Whatever a proxy is asked, no other exception; the server gets one head, that says for whom it is and where it ends
+    once, and every beginning of a request that is read is one that is awaited or refused.
+    """
+    seed = random.getrandbits(32) if seed is None else seed
+    ends = {"read": 0, "refused": 0, "more": 0}
+    for dice in rounds(seed):
+        data = bent(dice.choice(REQUESTS), dice)
+        try:
+            request = read_request(data)
+        except BadRequestError as exc:
+            ends["refused"] += 1
+            assert exc.status in (400, 431)
+            continue
+        except BaseException as exc:
+            pytest.fail(f"seed {seed}: {data.hex()}: {exc!r}")
+        ends["more" if request is None else "read"] += 1
+        if request is None:
+            continue
+        where = (seed, data)
+        assert request.size <= REQUEST_BYTES_MAX, where
+        assert (request.name is None) is not (request.address is None), where
+        assert request.name is None or is_name(request.name), where
+        assert read_request(data[: request.size]) == request, where
+        assert read_request(data[: dice.randrange(request.size)]) is None, where
+        check_head(request, where)
+    assert all(ends.values()), ends
+
+
+def check_head(request, where):
+    """
+    That no two readers differ about what a server gets.
+    """
+    head = request.head
+    if request.is_tunnel:
+        return
+    lines = head.split(b"\r\n")
+    names = [line.partition(b":")[0].lower() for line in lines[1:-2]]
+    assert [b"", b""] == lines[-2:], where
+    assert b"" not in lines[:-2], where
+    assert 1 == names.count(b"host") == names.count(b"connection"), where
+    assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1, where
+    assert not any(byte in head.replace(b"\r\n", b"") for byte in (b"\r", b"\n", b"\0")), where
 
 
 ANSWERS = {
