@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 from .address import meant, parse_address
 from .denial import Denials, Meanwhile
+from .door import Door
 from .fork import forget_in_child
 from .handoff import Handoff
 from .loop import READ, WRITE
@@ -83,10 +84,14 @@ class Broker:
     Args:
         rules: who may be reached; by address.
         denials: where refusals are noted.
+
+    Attributes:
+        door: of the sandbox's own proxy, if it has one.
     """
 
     def __init__(self, rules: Rules, denials: Denials) -> None:
         self.rules = rules
+        self.door: Door | None = None
         self._denials = denials
         self._traffic: Traffic = enter()
         self.reactor = self._traffic.reactor
@@ -98,6 +103,13 @@ class Broker:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._held_max = max(8, min(_HELD_MAX, soft // 8))
         forget_in_child(self)
+
+    @property
+    def proxy_url(self) -> str | None:
+        """
+        Of the sandbox's own proxy, if it has one.
+        """
+        return "http://{}:{}".format(*self.door.place) if self.door else None
 
     moved = None  # the bytes pass between a program and the kernel
 
@@ -222,11 +234,15 @@ class Broker:
         target, held = parse_target(data), self._held[inode]
         if held.sock.family != target.family:
             raise _error(errno.EAFNOSUPPORT)
-        verdict = judge_target(self.rules, target)
-        if not verdict.allowed:
-            self._deny(target, verdict)
-            raise _error(errno.EACCES)
+        if not self._is_to_proxy(target):
+            verdict = judge_target(self.rules, target)
+            if not verdict.allowed:
+                self._deny(target, verdict)
+                raise _error(errno.EACCES)
         return self._begin(call, inode, held, target)
+
+    def _is_to_proxy(self, target: Target) -> bool:
+        return self.door is not None and self.door.is_at(target.address, target.port)
 
     def _begin(self, call: Call, inode: int, held: _Held, target: Target) -> int | None:
         """
@@ -235,6 +251,8 @@ class Broker:
         blocks = os.get_blocking(held.sock.fileno())
         is_awaited = held.target is not None and (blocks or held.waiting)
         error = errno.EALREADY if is_awaited else _try(held.sock, target, blocks=blocks)
+        if error in (0, errno.EINPROGRESS) and self.door and self._is_to_proxy(target):
+            self.door.expect(held.sock)
         if error not in _ON_ITS_WAY:
             self._stop_waiting(held)
             if error in (0, errno.EISCONN):
@@ -315,6 +333,8 @@ class Broker:
     def _close(self) -> None:
         self._handoff.close()
         self._stop_listening()
+        if self.door:
+            self.door.close()
         for held in self._held.values():
             self._stop_waiting(held)
             held.sock.close()
@@ -326,6 +346,8 @@ class Broker:
         """
         self._is_closed = True
         self._handoff.forget()
+        if self.door:
+            self.door.forget()
         if self._listener >= 0:
             os.close(self._listener)
             self._listener = -1

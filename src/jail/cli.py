@@ -179,6 +179,7 @@ _OPTIONS: tuple[tuple[str, str, bool, str], ...] = (
         False,
         "reach such a list through http://HOST:PORT, socks5://HOST:PORT or environment",
     ),
+    ("proxy-variables", "", False, "set HTTP_PROXY and its like to a proxy inside, for such a list"),
     ("env", "NAME=VALUE", True, "set a variable"),
     ("pass-env", "NAME", True, "pass a variable on"),
     ("memory", "SIZE", False, "memory of all that runs inside, such as 512M"),

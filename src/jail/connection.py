@@ -241,6 +241,10 @@ class Connection(Carried):
             return
         verdict: Verdict | None = self._judge_now() if self._is_to_peer() else self._judge_other(other)
         if verdict and verdict.allowed:
+            if not self._open_way(other):
+                other.close()
+                self.lose(None)
+                return
             verdict = self._judge_greeting(self._sock)
         if verdict is not None and not verdict.allowed:
             other.close()
@@ -253,6 +257,12 @@ class Connection(Carried):
         other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._hand_over(other, is_held=verdict is None) and self._listening:
             self._owner.reactor.watch(self._listening.fileno(), READ | EDGE, self._heard)
+
+    def _open_way(self, other: socket.socket) -> bool:  # noqa: ARG002 - one that was asked for has to say something
+        """
+        What comes before the first bytes of the program; False where it cannot.
+        """
+        return True
 
     def _judge_other(self, other: socket.socket) -> Verdict:
         """

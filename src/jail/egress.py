@@ -71,15 +71,20 @@ def make_gateway(
     listed = isinstance(policy.network, tuple) and plan.tier is not Tier.LANDLOCK
     if not listed and not policy.publish:
         return None
+    gateway = _gateway(policy, denials, wishes, at_end)
+    gateway.bind(policy.publish)
+    return gateway
+
+
+def _gateway(policy: Policy, denials: Denials, wishes: Wishes, at_end: ExitStack) -> Gateway:
     from .allowance import GatewayLimits, Outside  # noqa: PLC0415 - most sandboxes have no way out
     from .gateway import Gateway  # noqa: PLC0415 - as above
 
     limits = GatewayLimits(policy.network_connections, policy.network_idle, policy.network_bytes)
     stocks = {name: peer.stock for name, peer in wishes.peers.items()}
     outside = Outside(wishes.look, wishes.ask, stocks, proxy_of(policy.network_proxy, os.environ))
-    gateway = Gateway(_rules(policy), limits, denials, outside)
+    gateway = Gateway(_rules(policy), limits, denials, outside, has_proxy=policy.proxy_variables)
     at_end.callback(gateway.close)
-    gateway.bind(policy.publish)
     return gateway
 
 
@@ -87,9 +92,14 @@ def _rules(policy: Policy) -> Rules:
     return Rules(policy.network if isinstance(policy.network, tuple) else (), policy.deny_network)
 
 
-def make_broker(policy: Policy, host: Host, denials: Denials, at_end: ExitStack) -> Broker | None:
+def make_broker(
+    policy: Policy, host: Host, denials: Denials, wishes: Wishes, at_end: ExitStack
+) -> Broker | None:
     """
     Who makes and connects the sockets of programs that have no network of their own; None where nobody does.
+
+    Raises:
+        SetupError: their proxy cannot be listened for.
     """
     if not is_brokered(policy, host):
         return None
@@ -97,6 +107,10 @@ def make_broker(policy: Policy, host: Host, denials: Denials, at_end: ExitStack)
 
     broker = Broker(_rules(policy), denials)
     at_end.callback(broker.close)
+    if policy.proxy_variables:
+        from .door import Door  # noqa: PLC0415 - as above
+
+        broker.door = Door(broker.reactor, _gateway(policy, denials, wishes, at_end).forward)
     return broker
 
 

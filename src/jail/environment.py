@@ -6,7 +6,7 @@ Pure: the caller's environment comes as an argument. Everything is left out that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from .host import Host
 from .policy import Policy
@@ -19,7 +19,15 @@ __all__ = ["build_environment"]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def build_environment(policy: Policy, host: Host, view: View, caller: Mapping[str, str]) -> dict[str, str]:
+# As curl, wget, git, Python, Go, npm and apt read them between them: some only in lower case, some only in upper. That
+# HTTP_PROXY in upper case may come from a visitor (httpoxy) is about a CGI program's own, which has it overwritten.
+_PROXIED = ("http_proxy", "https_proxy", "all_proxy")
+_DIRECT = "localhost,127.0.0.1,::1"
+
+
+def build_environment(
+    policy: Policy, host: Host, view: View, caller: Mapping[str, str], proxy_url: str | None
+) -> dict[str, str]:
     """
     The variables a program starts with.
 
@@ -28,9 +36,10 @@ def build_environment(policy: Policy, host: Host, view: View, caller: Mapping[st
         host: for the interpreter's own programs, which come first on PATH where it is shown.
         view: for the home and the scratch directory.
         caller: the harness's environment.
+        proxy_url: of the sandbox's own proxy; None where it has none.
 
     Returns:
-        PATH, HOME, USER, LOGNAME, SHELL and TMPDIR, then what the policy passes on and sets.
+        PATH, HOME, USER, LOGNAME, SHELL and TMPDIR, and the proxy's, then what the policy passes on and sets.
     """
     path = f"{host.bin_directory}:{_PATH}" if policy.interpreter else _PATH
     user = user_name(policy, host)
@@ -43,7 +52,24 @@ def build_environment(policy: Policy, host: Host, view: View, caller: Mapping[st
         "TMPDIR": f"{view.scratch}/tmp" if view.scratch else "/tmp",  # noqa: S108 - a path inside
     }
     passed = {name: caller[name] for name in policy.pass_env if name in caller}
-    return ours | passed | dict(policy.env)
+    own = passed | dict(policy.env)
+    return ours | _proxy_variables(proxy_url, own) | own
+
+
+def _proxy_variables(url: str | None, own: Collection[str]) -> dict[str, str]:
+    """
+    In both cases, but for what the caller has set in either: a program that reads the other one is to obey him, too.
+    """
+    if url is None:
+        return {}
+    values = {**dict.fromkeys(_PROXIED, url), "no_proxy": _DIRECT}
+    taken = {name.lower() for name in own}
+    return {
+        spelling: value
+        for name, value in values.items()
+        if name not in taken
+        for spelling in (name, name.upper())
+    }
 
 
 def user_name(policy: Policy, host: Host) -> str:

@@ -276,6 +276,7 @@ SCALARS: Mapping[str, Callable[[object], Any]] = {
     "network_idle": _or_none(_at_least(1, parse_seconds)),  # it is looked at once a second
     "network_bytes": _or_none(_at_least(1, parse_bytes)),
     "network_proxy": parse_proxy,
+    "proxy_variables": _flag,
     # RFC 1123 section 2.1; 64 is HOST_NAME_MAX, beyond which sethostname(2) gives EINVAL.
     "hostname": _matching(
         r"(?=.{1,64}\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*",

@@ -21,6 +21,7 @@ from .datagram import Flows
 from .denial import Denials, Meanwhile, Question
 from .dial import Lookups, look_up
 from .fork import forget_in_child
+from .forwarded import Forwarded
 from .handoff import Handoff
 from .inbound import Visit, listen_on_host
 from .listener import Listener
@@ -29,7 +30,7 @@ from .network import Rules, Verdict, denial_of, granted, judge_name, refused
 from .publish import Published
 from .question import Questions
 from .resolver import Names, Resolver
-from .rule import RESOLVER_PORT, Protocol, listened_ports, rule_for
+from .rule import PROXY, RESOLVER_PORT, Protocol, listened_ports, rule_for
 from .stock import Stock
 from .traffic import Account, Traffic, enter, leave
 from .tunnel import Upstream
@@ -49,6 +50,7 @@ class Gateway:
         limits: how much of it.
         denials: where refusals are noted.
         outside: what it makes use of.
+        has_proxy: whether programs find a proxy inside that leads to the same.
 
     Attributes:
         rules: who may be reached at this moment.
@@ -65,8 +67,11 @@ class Gateway:
         limits: GatewayLimits,
         denials: Denials,
         outside: Outside,
+        *,
+        has_proxy: bool = False,
     ) -> None:
         self.rules = rules
+        self.has_proxy = has_proxy
         self.peers = outside.peers
         self.changing = threading.Lock()
         self.ports: set[tuple[Protocol, int]] = set()
@@ -87,7 +92,7 @@ class Gateway:
         self._places: dict[int, tuple[str, int]] = {}
         self._connections: set[Carried] = set()
         self._flows = Flows(self, self._connections_max, self._idle_seconds)
-        self._datagram_bytes = 0, 0
+        self._counted = 0, 0
         self._is_sweeping = False
         self._is_closed = False
         self._ended = threading.Event()
@@ -108,13 +113,13 @@ class Gateway:
         if self._ended.is_set():
             return self._final
         sent, received = self.account.moved
-        return sent + self._datagram_bytes[0], received + self._datagram_bytes[1]
+        return sent + self._counted[0], received + self._counted[1]
 
     def count(self, sent: int, received: int) -> None:
         """
         See `FlowOwner`.
         """
-        self._datagram_bytes = self._datagram_bytes[0] + sent, self._datagram_bytes[1] + received
+        self._counted = self._counted[0] + sent, self._counted[1] + received
         if self.budget():
             self._cut_all()
 
@@ -141,8 +146,18 @@ class Gateway:
         """
         The end of a socket on which `jail-init` is to send what its LISTEN ops make; the caller's to close.
         """
-        self.ports |= set(listened_ports(self.rules.allow))
+        self.ports |= self._listened()
         return self._handoff.open()
+
+    def _listened(self) -> set[tuple[Protocol, int]]:
+        return set(listened_ports(self.rules.allow, has_proxy=self.has_proxy))
+
+    @property
+    def proxy_url(self) -> str | None:
+        """
+        Of the proxy inside.
+        """
+        return "http://{}:{}".format(*PROXY) if self.has_proxy else None
 
     def _take(self, fd: int) -> None:
         self._serve(socket.socket(fileno=fd))
@@ -184,7 +199,7 @@ class Gateway:
         def apply() -> None:
             self.rules = change(self.rules)
             self._resolver.forget()
-            self._stop_listening({*self.ports} - {*listened_ports(self.rules.allow)})
+            self._stop_listening(self.ports - self._listened())
             self._flows.judge_again()
             for connection in list(self._connections):
                 if isinstance(connection, Connection):
@@ -245,7 +260,19 @@ class Gateway:
         except OSError:
             sock.close()
             return
-        connection = Connection(self, sock, self.name_of(text), parse_address(text.partition("%")[0]), port)
+        if self.has_proxy and (text, port) == PROXY:
+            self.forward(sock)
+            return
+        address = parse_address(text.partition("%")[0])
+        self._begin_one(Connection(self, sock, self.name_of(text), address, port))
+
+    def forward(self, sock: socket.socket) -> None:
+        """
+        Be the proxy that this one was accepted by.
+        """
+        self._begin_one(Forwarded(self, sock))
+
+    def _begin_one(self, connection: Connection) -> None:
         if verdict := self._admit(connection):
             connection.lose(verdict)
         else:

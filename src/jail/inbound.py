@@ -77,7 +77,7 @@ def entrance(policy: Policy, plan: Plan, port: int, host: str) -> int:
             f"{render_value(host)} is no address inside; write 127.0.0.1 or ::1", key="host"
         ) from None
     refuse_shared(plan, "connect")
-    if port in ways_out(policy.network):
+    if port in ways_out(policy.network, has_proxy=policy.proxy_variables):
         raise PolicyError(f"port {port} inside is the way out to what network lists", key="port")
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
@@ -99,7 +99,7 @@ def refuse_peers(policy: Policy, peers: Mapping[str, Session]) -> None:
             )
         peer.refuse_in_child()
         refuse_shared(peer.plan, f"peers: {name}")
-        for port in ways_out(peer.policy.network):
+        for port in ways_out(peer.policy.network, has_proxy=peer.policy.proxy_variables):
             if any(rule.covers(port, "tcp") for rule in naming):
                 raise PolicyError(
                     f"{name}: port {port} of that sandbox is the way out to what its own network lists",

@@ -3,7 +3,7 @@ The ops that make a sandbox's network: `lo`, and for an allowlist all that a pro
 
 Pure. With an allowlist every address is the sandbox's own. On each port that some rule allows, and on the
 resolver's, a socket listens that the harness has; on any other port the kernel says ECONNREFUSED. The web's two
-ports are always among them: who is refused there is told why.
+ports are always among them: who is refused there is told why. So is that of the sandbox's own proxy, where there is one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ def network_ops(policy: Policy) -> Iterator[Op]:
     yield Op(OpKind.LOOPBACK)
     if policy.network == "none":
         return
+    ports = listened_ports(policy.network, has_proxy=policy.proxy_variables)
     for family in (AF_INET, AF_INET6):  # optional: a kernel may be without IPv6
         optional = family == AF_INET6
         yield Op(OpKind.LOCAL_ROUTE, args=(family,), optional=optional)
         yield Op(OpKind.LISTEN, args=(family, SOCK_DGRAM, RESOLVER_PORT), optional=optional)
-        for protocol, port in (("tcp", RESOLVER_PORT), *listened_ports(policy.network)):
+        for protocol, port in (("tcp", RESOLVER_PORT), *ports):
             kind = SOCK_STREAM if protocol == "tcp" else SOCK_DGRAM
             yield Op(OpKind.LISTEN, args=(family, kind, port), optional=optional)
 

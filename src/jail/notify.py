@@ -63,8 +63,11 @@ def why_not_brokered(policy: Policy, host: Host) -> str | None:
     if datagrams:
         return f'a network namespace of its own for "{datagrams[0]}": without one there is TCP alone'
     named = [str(rule) for rule in rules if not rule.is_address]
-    if named:
-        return f'a network namespace of its own for "{named[0]}": without one nobody can answer names'
+    if named and not policy.proxy_variables:
+        return (
+            f'a network namespace of its own for "{named[0]}": without one nobody can answer names; or '
+            "proxy_variables, for programs that leave names to a proxy"
+        )
     for field in ("network_connections", "network_idle", "network_bytes", "network_proxy"):
         if getattr(policy, field) is not None:
             return f"a network namespace of its own for {field}: without one bytes do not pass the harness"

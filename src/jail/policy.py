@@ -31,7 +31,7 @@ from .fields import (
     parse_list,
 )
 from .publish import Published, refuse_ambiguous
-from .rule import Rule, listened_ports, parse_rule
+from .rule import Rule, listened_ports, parse_rule, refuse_place_of_proxy
 from .units import render_bytes, render_seconds, render_value
 
 __all__ = ["Policy", "PolicyFields", "PolicyPath", "parse_fields"]
@@ -69,6 +69,7 @@ class PolicyFields(TypedDict, total=False):
     network_bytes: int | str | None
     publish: Sequence[int | str | Published]
     network_proxy: str | None
+    proxy_variables: bool
     env: Mapping[str, str | SupportsFspath] | Sequence[tuple[str, str]]
     pass_env: Sequence[str]
     hostname: str
@@ -139,6 +140,9 @@ class Policy:
             asked by CONNECT; "socks5://host:port"; or "environment" for HTTPS_PROXY, ALL_PROXY and NO_PROXY of the
             harness, where alone a user and a password may stand. The proxy looks names up, and judges what they
             resolve to: `deny_network` is then about names, and about addresses that programs name.
+        proxy_variables: set HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in both cases, to a proxy of the sandbox's
+            own, by which all that `network` lists is reached, too. Where there are no namespaces it is what a list
+            needs for names.
         env: variables set inside, by name. They win over `pass_env`. Kept sorted.
         pass_env: names of variables copied from the caller, where the caller has them.
         hostname: the host name inside, RFC 1123, at most 64 bytes.
@@ -191,6 +195,7 @@ class Policy:
     network_bytes: int | None = None
     publish: tuple[Published, ...] = ()
     network_proxy: str | None = None
+    proxy_variables: bool = False
     env: tuple[tuple[str, str], ...] = ()
     pass_env: tuple[str, ...] = ()
     hostname: str = "jail"
@@ -398,7 +403,9 @@ def _fill(policy: Policy, parsed: Mapping[str, Any]) -> Policy:
         PolicyError: two of them make no sense together.
     """
     if isinstance(parsed["network"], tuple):
-        listened_ports(parsed["network"])
+        listened_ports(parsed["network"], has_proxy=parsed["proxy_variables"])
+        if parsed["proxy_variables"]:
+            refuse_place_of_proxy(parsed["network"])
         if parsed["network_proxy"] and any(rule.protocol == "udp" for rule in parsed["network"]):
             raise PolicyError(
                 "a rule for UDP, which no proxy carries; take it or network_proxy out", key="network"
@@ -408,7 +415,10 @@ def _fill(policy: Policy, parsed: Mapping[str, Any]) -> Policy:
             if parsed[key] not in ((), None):
                 msg = "nothing can be taken from the host's own network; list what may be reached in network"
                 raise PolicyError(msg, key=key)
-    refuse_ambiguous(parsed["publish"], parsed["network"])
+    if parsed["proxy_variables"] and isinstance(parsed["network"], str):
+        msg = f'the proxy leads to what a list allows, and network is "{parsed["network"]}": network = ["pypi.org"]'
+        raise PolicyError(msg, key="proxy_variables")
+    refuse_ambiguous(parsed["publish"], parsed["network"], has_proxy=parsed["proxy_variables"])
     for key, value in parsed.items():
         object.__setattr__(policy, key, value)
     return policy

@@ -180,6 +180,8 @@ class _Deciding:
             return _Lost(why, "userns")
         rules = ", ".join(map(str, self.policy.network)) or "nobody"
         promise = f"no socket but TCP, which the harness connects, to {rules}"
+        if self.policy.proxy_variables:
+            promise += ", by name through a proxy of its own"
         if self.policy.deny_network:
             promise += f", but for {', '.join(map(str, self.policy.deny_network))}"
         mechanism = f"seccomp user notification, Landlock ABI {self.host.landlock_abi}, broker in the harness"

@@ -97,19 +97,22 @@ def _address(text: str, value: object) -> str:
     return str(address)
 
 
-def ways_out(network: str | Sequence[Rule]) -> frozenset[int]:
+def ways_out(network: str | Sequence[Rule], *, has_proxy: bool) -> frozenset[int]:
     """
     The ports inside that the harness listens on, for what goes out: a server of the sandbox's can be on no such port.
     """
-    return frozenset() if isinstance(network, str) else frozenset(_listened(network))
+    return frozenset() if isinstance(network, str) else frozenset(_listened(network, has_proxy=has_proxy))
 
 
-def _listened(rules: Sequence[Rule]) -> Iterator[int]:
+def _listened(rules: Sequence[Rule], *, has_proxy: bool) -> Iterator[int]:
     yield RESOLVER_PORT
-    yield from (port for protocol, port in listened_ports(rules) if protocol == "tcp")
+    ports = listened_ports(rules, has_proxy=has_proxy)
+    yield from (port for protocol, port in ports if protocol == "tcp")
 
 
-def refuse_ambiguous(published: Sequence[Published], network: str | Sequence[Rule]) -> None:
+def refuse_ambiguous(
+    published: Sequence[Published], network: str | Sequence[Rule], *, has_proxy: bool
+) -> None:
     """
     Raises:
         PolicyError: two of them, or one of them and what `network` says, make no sense together.
@@ -130,7 +133,7 @@ def refuse_ambiguous(published: Sequence[Published], network: str | Sequence[Rul
                     key="publish",
                 )
             places[place] = item
-        if item.port in ways_out(network):
+        if item.port in ways_out(network, has_proxy=has_proxy):
             raise PolicyError(
                 f'"{item}": port {item.port} inside is the way out to what network lists; serve on another',
                 key="publish",

@@ -13,7 +13,7 @@ from .errors import PolicyError, SetupError
 from .inbound import refuse_shared
 from .network import Rules
 from .policy import parse_fields
-from .rule import Protocol, Rule, listened_ports
+from .rule import Protocol, Rule, listened_ports, refuse_place_of_proxy
 
 if TYPE_CHECKING:
     from .gateway import Gateway
@@ -62,8 +62,11 @@ class Reach:
         """
         gateway = self._gateway()
         added = parse_fields({"network": rules})["network"]
+        if self._session.policy.proxy_variables:
+            refuse_place_of_proxy(added)
         with gateway.changing:
-            for protocol, port in sorted(set(listened_ports((*gateway.rules.allow, *added))) - gateway.ports):
+            wanted = listened_ports((*gateway.rules.allow, *added), has_proxy=gateway.has_proxy)
+            for protocol, port in sorted(set(wanted) - gateway.ports):
                 self._listen(gateway, protocol, port)
             gateway.change(lambda now: Rules(tuple(dict.fromkeys((*now.allow, *added))), now.deny))
 

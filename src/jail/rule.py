@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from .address import SYNTHETIC, meant, parse_network
+from .address import SYNTHETIC, meant, parse_address, parse_network
 from .errors import PolicyError
 from .units import render_value
 
@@ -36,6 +36,7 @@ __all__ = [
     "EVERY_PORT",
     "LOCALHOST",
     "PORTS_MAX",
+    "PROXY",
     "RESOLVER_PORT",
     "Protocol",
     "Rule",
@@ -44,12 +45,16 @@ __all__ = [
     "parse_denial",
     "parse_rule",
     "ports_of",
+    "refuse_place_of_proxy",
     "rule_for",
 ]
 
 Protocol = Literal["tcp", "udp"]
 
 RESOLVER_PORT = 53
+# Where programs find the sandbox's own proxy. No program can have taken that port, or any below 1024; IANA gives it
+# to nobody.
+PROXY = ("127.0.0.1", 1003)
 PORTS_MAX = 128  # each costs two sockets of the harness
 _WEB = ((80, 80), (443, 443))
 EVERY_PORT = ((1, 65535),)
@@ -155,16 +160,28 @@ def ports_of(rules: Iterable[Rule], protocol: Protocol = "tcp") -> tuple[int, ..
     return tuple(sorted(ports))
 
 
-def listened_ports(rules: Sequence[Rule]) -> tuple[tuple[Protocol, int], ...]:
+def listened_ports(rules: Sequence[Rule], *, has_proxy: bool) -> tuple[tuple[Protocol, int], ...]:
     """
     The ports that are listened on: those of the rules, and for TCP those of the web, so that who is refused there is
-    told of.
+    told of; and that of the sandbox's own proxy.
 
     Raises:
         PolicyError: as `ports_of`.
     """
-    tcp = {*ports_of(rules, "tcp"), *(port for port, _ in _WEB)}
+    tcp = {*ports_of(rules, "tcp"), *(port for port, _ in _WEB), *(PROXY[1:] if has_proxy else ())}
     return *(("tcp", port) for port in sorted(tcp)), *(("udp", port) for port in ports_of(rules, "udp"))
+
+
+def refuse_place_of_proxy(rules: Iterable[Rule]) -> None:
+    """
+    Raises:
+        PolicyError: a rule names the address and port at which the sandbox's own proxy is.
+    """
+    address, port = PROXY
+    for rule in rules:
+        if rule.covers(port, "tcp") and rule.holds(parse_address(address)):
+            msg = f'"{rule}": port {port} of loopback is that of the proxy inside; take it out, or proxy_variables'
+            raise PolicyError(msg, key="network")
 
 
 def rule_for(subject: str, port: int, protocol: Protocol = "tcp", *, any_name: bool = False) -> Rule:

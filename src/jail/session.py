@@ -136,7 +136,6 @@ class Session(Calls):
                 scratch = Scratch()
                 at_end.callback(scratch.close)
             self.plan, self.view = make_plan(self.policy, scratch=scratch.path if scratch else None)
-            self.env = build_environment(self.policy, host, self.view, os.environ)
             planned = time.monotonic()
             self.group = _make_group(self.policy, host, self.view, at_end)
             grouped = time.monotonic()
@@ -146,7 +145,9 @@ class Session(Calls):
             self.denials = Denials()
             wishes = Wishes(look, ask, self._peers)
             self.gateway = make_gateway(self.policy, self.plan, self.denials, wishes, at_end)
-            self._way_out = self.gateway or make_broker(self.policy, host, self.denials, at_end)
+            self._way_out = self.gateway or make_broker(self.policy, host, self.denials, wishes, at_end)
+            proxy_url = self._way_out.proxy_url if self._way_out else None
+            self.env = build_environment(self.policy, host, self.view, os.environ, proxy_url)
             self.init = self._spawn()
             self.at_end = at_end.pop_all()
         self.init.setup |= {"plan": planned - began} | ({"cgroup": grouped - planned} if self.group else {})

@@ -102,6 +102,8 @@ def tighter_policy(policy: Policy, fields: Mapping[str, Any]) -> Policy:
     if "workspace_access" in fields and access == ("write", "read"):
         raise PolicyError("the workspace of this sandbox is read-only", key="workspace_access")
     changes: dict[str, Any] = {key: getattr(given, key) for key in fields if key not in _LISTS}
+    if given.network == "none" and "network" in fields:
+        changes["proxy_variables"] = False  # it has them, and they lead nowhere
     changes["deny_syscalls"] = tuple(dict.fromkeys((*policy.deny_syscalls, *given.deny_syscalls)))
     changes["allow_syscalls"] = tuple(
         name for name in policy.allow_syscalls if name not in given.deny_syscalls

@@ -57,6 +57,7 @@ FIELDS = {
     "network_bytes": st.none() | sizes,
     "publish": st.lists(st.sampled_from([1, "8080", "0:9000", "[::1]:9002:9001"]), max_size=3, unique=True),
     "network_proxy": st.sampled_from([None, "environment", "http://proxy.test:3128", "socks5://[::1]:1080"]),
+    "proxy_variables": st.just(False),  # or there has to be a list in network
     "env": st.dictionaries(names, text, max_size=4),
     "pass_env": st.lists(names, max_size=4),
     "hostname": st.lists(labels, min_size=1, max_size=3).map(".".join),

@@ -152,6 +152,19 @@ def test_judge_target(address, port, expected):
         pytest.param(hosts.DOCKER, {"network": ["10.0.0.1:80", "localhost:1"]}, None, id="allow_addresses"),
         pytest.param(hosts.DOCKER_OLD, {"network": ["10.0.0.1:80"]}, None, id="allow_abi_5"),
         pytest.param(hosts.DOCKER, {"network": ["pypi.org"]}, '"pypi.org', id="refuse_name"),
+        pytest.param(hosts.DOCKER, {"network": ["pypi.org"]}, "proxy_variables", id="refuse_name_with_cure"),
+        pytest.param(
+            hosts.DOCKER,
+            {"network": ["pypi.org", "*.a.org", "*"], "proxy_variables": True},
+            None,
+            id="allow_names_by_proxy",
+        ),
+        pytest.param(
+            hosts.DOCKER,
+            {"network": ["pypi.org"], "proxy_variables": True, "network_bytes": 1},
+            "network_bytes",
+            id="refuse_bytes_by_proxy",
+        ),
         pytest.param(hosts.DOCKER, {"network": ["*:80"]}, '"*:80"', id="refuse_everybody"),
         pytest.param(
             hosts.DOCKER, {"network": ["10.0.0.1:80"], "network_bytes": 1}, "network_bytes", id="refuse_bytes"

@@ -326,6 +326,7 @@ def test_extend(parent, child, expected):
         ("network_idle", 9),
         ("network_bytes", 9),
         ("network_proxy", "http://a:1"),
+        ("proxy_variables", True),
     ],
 )
 def test_refuse_less_of_the_hosts_network(key, value):

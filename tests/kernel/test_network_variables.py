@@ -1,0 +1,759 @@
+"""
+Proxy variables, and the proxy that they name: with a network namespace, and without one. RFC 9110, RFC 9112
+
+Servers are on the host's loopback, and every name is this host.
+"""
+
+import errno
+import json
+import os
+import re
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import jail
+from jail.door import Door
+from jail.reactor import Reactor
+from jail.rule import PROXY
+from kernel.conftest import CONTAINER
+from kernel.servers import Greeter, files_of, make_authority, serving
+from kernel.test_network_proxy import Http
+
+pytestmark = pytest.mark.needs("userns", "netns")
+
+PYTHON = (sys.executable, "-I", "-S", "-c")
+
+# Prints what became of each command in one sandbox.
+RUN = """
+import json, jail, os, sys
+fields, *commands = map(json.loads, sys.argv[1:])
+with jail.Sandbox(resolver=lambda _: ["127.0.0.1"], timeout=60, **fields) as box:
+    seen = [box.run(cmd) for cmd in commands]
+print(json.dumps([{"code": r.exit_code, "out": r.stdout.text, "err": r.stderr.text,
+                   "denials": [str(d) for d in r.denials], "bytes": r.usage.network_bytes} for r in seen]))
+"""
+# Says to the proxy of the environment what it is given, a piece each time that something has come, and prints the rest.
+TALK = """
+import os, socket, sys
+host, port = os.environ["http_proxy"].removeprefix("http://").split(":")
+s = socket.create_connection((host, int(port)), 30)
+first, *others = map(bytes.fromhex, sys.argv[1:])
+s.sendall(first)
+got = b""
+for piece in others:
+    got += s.recv(65536)
+    s.sendall(piece)
+try:
+    while data := s.recv(65536):
+        got += data
+except ConnectionResetError:
+    got += b"(reset)"
+print(got.decode("latin-1"))
+"""
+
+
+@pytest.fixture(
+    params=[
+        "namespaces",
+        pytest.param("landlock", marks=pytest.mark.needs("landlock_abi_6", "libseccomp", "seccomp_notify")),
+    ]
+)
+def asked(request, ask_harness, tmp_path):
+    """
+    Runs commands in a sandbox of either kind, and gives what became of each.
+    """
+    source = (CONTAINER if request.param == "landlock" else "") + RUN
+    options = {"env": {**os.environ, "TMPDIR": str(tmp_path)}}
+
+    def asked(*commands, **fields):
+        fields = {"proxy_variables": True, **fields}
+        return ask_harness(source, json.dumps(fields), *map(json.dumps, commands), **options)
+
+    return asked
+
+
+def talk(*pieces):
+    """
+    The command that says this to the proxy.
+    """
+    return [*PYTHON, TALK, *(piece.encode("latin-1").hex() for piece in pieces)]
+
+
+def connect(target):
+    """
+    A CONNECT.
+    """
+    return f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"
+
+
+def get(url, *fields, host="x"):
+    """
+    A GET.
+    """
+    return f"GET {url} HTTP/1.1\r\nHost: {host}\r\n" + "".join(f"{field}\r\n" for field in fields) + "\r\n"
+
+
+def status(text):
+    """
+    That of an answer.
+    """
+    found = re.match(r"HTTP/1\.[01] ([0-9]{3})", text)
+    return found and int(found[1])
+
+
+def closed_port():
+    """
+    A port that nobody has now.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def web():
+    """
+    The port of a server that says hello.
+    """
+    with serving(Greeter) as port:
+        yield port
+
+
+def is_whole(data):
+    """
+    Whether a request with its body has come, where that has the end that it has in these tests.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    if b"Content-Length" in head:
+        return body.endswith(b"(end)")
+    return body.endswith(b"0\r\n\r\n") if b"chunked" in head else bool(end)
+
+
+@pytest.fixture
+def recorder():
+    """
+    A server that answers whole requests; its port, and what it has heard.
+    """
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            while True:
+                with listener.accept()[0] as conn:
+                    data = b""
+                    while not is_whole(data):
+                        if not (piece := conn.recv(65536)):
+                            return
+                        data += piece
+                    heard.append(data.decode("latin-1"))
+                    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1], heard
+        socket.create_connection(listener.getsockname()).close()
+        thread.join()
+
+
+def test_variables(asked):
+    """
+    Both cases of each are set; what the caller sets in one case is set in no other; without the key none is.
+    """
+    command = ["sh", "-c", "env | grep -i _proxy= | sort"]
+    every = asked(command, network=[])[0]["out"].split()
+    fewer = asked(command, network=[], env={"HTTPS_PROXY": "http://mine:1", "no_proxy": "x"})[0][
+        "out"
+    ].split()
+    none = asked(command, network=[], proxy_variables=False)[0]["out"].split()
+
+    urls = {line.partition("=")[2] for line in every if "no_proxy" not in line.lower()}
+    names = [
+        "ALL_PROXY",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "NO_PROXY",
+        "all_proxy",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    ]
+    assert names == sorted(line.partition("=")[0] for line in every)
+    assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+", *urls)
+    assert {"no_proxy=localhost,127.0.0.1,::1", "NO_PROXY=localhost,127.0.0.1,::1"} < {*every}
+    assert ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "no_proxy"] == sorted(
+        line.partition("=")[0] for line in fewer
+    )
+    assert {"HTTPS_PROXY=http://mine:1", "no_proxy=x"} < {*fewer}
+    assert [] == none
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected"),
+    [
+        pytest.param("ok.test", 0, 200, id="allow_name"),
+        pytest.param("OK.Test.", 0, 200, id="allow_another_spelling"),
+        pytest.param("a.b.wild.test", 0, 200, id="allow_wildcard"),
+        pytest.param("127.0.0.1", 0, 200, id="allow_address"),
+        pytest.param("[::ffff:127.0.0.1]", 0, 200, id="allow_mapped"),
+        pytest.param("localhost", 0, 200, id="allow_loopback_by_name"),
+        pytest.param("no.test", 0, 403, id="deny_name"),
+        pytest.param("wild.test", 0, 403, id="deny_bare_name"),
+        pytest.param("denied.wild.test", 0, 403, id="deny_denied"),
+        pytest.param("ok.test", 1, 403, id="deny_port"),
+        pytest.param("127.0.0.2", 0, 403, id="deny_address"),
+        pytest.param("[::ffff:127.0.0.2]", 0, 403, id="deny_mapped"),
+        pytest.param("[64:ff9b::7f00:2]", 0, 403, id="deny_translated"),
+        pytest.param("169.254.169.254", 0, 403, id="deny_metadata"),
+        pytest.param("[fd00:ec2::254]", 0, 403, id="deny_metadata_of_ipv6"),
+        pytest.param("0x7f000001", 0, 400, id="refuse_hexadecimal"),
+        pytest.param("127.1", 0, 400, id="refuse_short"),
+        pytest.param("2130706433", 0, 400, id="refuse_decimal"),
+    ],
+)
+def test_targets(host, port, expected, web, asked):
+    """
+    By either form the same is reached, and the same refused, with words: what the rules are about.
+    """
+    fields = {
+        "network": [f"ok.test:{web}", f"*.wild.test:{web}", f"127.0.0.1:{web}"],
+        "deny_network": ["denied.wild.test"],
+    }
+    target = f"{host}:{web + port}"
+    origin_form = get("/", "Connection: close", host=target)
+    tunnel, plain = asked(talk(connect(target), origin_form), talk(get(f"http://{target}/")), **fields)
+
+    assert (expected, expected) == (status(tunnel["out"]), status(plain["out"]))
+    if expected == 200:
+        assert plain["out"].endswith("\r\n\r\nhello\n")
+        assert "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK" in tunnel["out"]
+        assert [] == tunnel["denials"] == plain["denials"]
+    elif expected == 403:
+        assert 1 == len(plain["denials"])
+        assert f"jail: {plain['denials'][0]}\n" in plain["out"]
+        assert tunnel["denials"] == plain["denials"]
+
+
+def test_nobody_answers(asked):
+    """
+    Where nobody listens it is 502, and no denial.
+    """
+    port = closed_port()
+    seen = asked(
+        talk(connect(f"ok.test:{port}")),
+        talk(get(f"http://127.0.0.1:{port}/")),
+        network=[f"ok.test:{port}", f"127.0.0.1:{port}"],
+    )
+
+    assert [(502, []), (502, [])] == [(status(one["out"]), one["denials"]) for one in seen]
+    assert "jail: nobody answers at ok.test" in seen[0]["out"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "heard"),
+    [
+        pytest.param(
+            get("http://ok.test:PORT/a?b", "Proxy-Connection: keep-alive", "A: b", "Connection: c", "C: d"),
+            "GET /a?b HTTP/1.1\r\nHost: ok.test:PORT\r\nA: b\r\nConnection: close\r\n\r\n",
+            id="head",
+        ),
+        pytest.param(
+            get("http://ok.test:PORT/", host="evil.test"),
+            "GET / HTTP/1.1\r\nHost: ok.test:PORT\r\nConnection: close\r\n\r\n",
+            id="another_host",
+        ),
+        pytest.param(
+            get("http://ok.test:PORT/", "Content-Length: 9").replace("GET", "POST") + "\0\xff\r\n(end)",
+            "POST / HTTP/1.1\r\nHost: ok.test:PORT\r\nContent-Length: 9\r\nConnection: close\r\n\r\n\0\xff\r\n(end)",
+            id="length",
+        ),
+        pytest.param(
+            get("http://ok.test:PORT/", "Transfer-Encoding: chunked").replace("GET", "PUT")
+            + "1\r\na\r\n0\r\n\r\n",
+            "PUT / HTTP/1.1\r\nHost: ok.test:PORT\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            "1\r\na\r\n0\r\n\r\n",
+            id="chunked",
+        ),
+    ],
+)
+def test_what_the_server_hears(request_, heard, recorder, asked):
+    """
+    The origin form, the Host that was judged, nothing of the hop, and the body as it came.
+    """
+    port, seen = recorder
+    answer = asked(
+        talk(request_.replace("PORT", str(port))), network=[f"ok.test:{port}", f"127.0.0.1:{port}"]
+    )[0]
+
+    assert "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello\n" == answer["out"]
+    assert [heard.replace("PORT", str(port))] == seen
+
+
+@pytest.mark.parametrize(("name", "expected"), [("ok.test", "hello"), ("other.test", "(reset)")])
+@pytest.mark.parametrize("word", ["", " any-name"])
+def test_saying_another_name(name, expected, word, web, asked):
+    """
+    What goes through a tunnel says whom it is for, or is reset; with any-name it may say anybody.
+    """
+    rules = [f"ok.test:{web}{word}", f"127.0.0.1:{web}"]
+    request = get("/", "Connection: close", host=name)
+    seen = asked(talk(connect(f"ok.test:{web}"), request), network=rules)[0]
+    expected = "hello" if word else expected
+    denied = [f"HTTP says {name} on a connection to ok.test" in text for text in seen["denials"]]
+
+    assert seen["out"].endswith(f"{expected}\n")
+    assert [True] * (expected == "(reset)") == denied
+
+
+URLLIB = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+REQUESTS = """
+import requests, sys
+response = requests.get(sys.argv[1], timeout=20)
+response.raise_for_status()
+print(response.text)
+"""
+HTTPX = "import httpx, sys; print(httpx.get(sys.argv[1], timeout=20).raise_for_status().text)"
+WITH_PACKAGES = (jail.probe().bin_directory + "/python3", "-I", "-c")
+# What a refusal looks like.
+CLIENTS = {
+    "curl": (["curl", "-sS", "--fail", "--max-time", "20"], "403"),
+    "wget": (["wget", "-nv", "-O-", "-T", "20"], "403: Forbidden (jail: no rule allows this name and port)"),
+    "urllib": ([*WITH_PACKAGES, URLLIB], "HTTP Error 403"),
+    "requests": ([*WITH_PACKAGES, REQUESTS], "403 Client Error: Forbidden (jail: no rule"),
+    "httpx": ([*WITH_PACKAGES, HTTPX], "403 Forbidden"),
+}
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        pytest.param(name, marks=pytest.mark.program(name) if name in ("curl", "wget") else ())
+        for name in CLIENTS
+    ],
+)
+def test_clients(client, web, asked):
+    """
+    Each fetches by an allowed name and by an allowed address, and is refused any other name by a status.
+    """
+    command, refusal = CLIENTS[client]
+    rules = [f"ok.test:{web}", f"127.0.0.1:{web}"]
+    allowed, denied = asked(
+        *([*command, f"http://{host}:{web}/"] for host in ("ok.test", "no.test")), network=rules
+    )
+
+    assert (0, "hello", []) == (allowed["code"], allowed["out"].strip(), allowed["denials"]), allowed["err"]
+    assert 0 != denied["code"]
+    assert refusal in denied["err"]
+    assert 1 == len(denied["denials"])
+
+
+@pytest.mark.program("git")
+def test_git(asked, tmp_path):
+    """
+    `git` asks a server what it has.
+    """
+    (tmp_path / "info").mkdir()
+    (tmp_path / "info/refs").write_text(f"{'a' * 40}\trefs/heads/main\n")
+    (tmp_path / "HEAD").write_text("ref: refs/heads/main\n")
+    with serving(files_of(tmp_path)) as port:
+        urls = [f"http://{host}:{port}/" for host in ("ok.test", "no.test")]
+        allowed, denied = asked(
+            *(["git", "ls-remote", url] for url in urls), network=[f"ok.test:{port}", f"127.0.0.1:{port}"]
+        )
+
+    assert "refs/heads/main" in allowed["out"], allowed["err"]
+    assert "error: 403" in denied["err"]
+
+
+# Wraps TLS, for one name, around a tunnel to ok.test; prints the first of what the server says, or the errno.
+TLS = """
+import os, socket, ssl, sys
+port, name, authority = sys.argv[1:]
+host, proxy_port = os.environ["https_proxy"].removeprefix("http://").split(":")
+with socket.create_connection((host, int(proxy_port)), 30) as s:
+    s.sendall(f"CONNECT ok.test:{port} HTTP/1.1\\r\\nHost: ok.test:{port}\\r\\n\\r\\n".encode())
+    assert s.recv(4096).startswith(b"HTTP/1.1 200 ")
+    try:
+        with ssl.create_default_context(cafile=authority).wrap_socket(s, server_hostname=name) as tls:
+            tls.sendall(b"GET / HTTP/1.1\\r\\nHost: whoever\\r\\nConnection: close\\r\\n\\r\\n")
+            print(tls.recv(4096)[:15])
+    except OSError as exc:
+        sys.exit(exc.errno)
+"""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """
+    The authority's file, and what a server of its needs.
+    """
+    place = tmp_path_factory.mktemp("tls")
+    place.chmod(0o755)
+    return str(place / "ca.pem"), make_authority(place)
+
+
+@pytest.mark.program("curl", "openssl")
+def test_tls(authority, asked):
+    """
+    TLS passes through a tunnel as it is, to the name that was asked for; in there it may name no other.
+    """
+    ca, context = authority
+    with serving(Greeter, context) as port:
+        curl = ["curl", "-sS", "--max-time", "20", "--cacert", ca]
+        fetched, refused, same, other = asked(
+            [*curl, f"https://ok.test:{port}/"],
+            [*curl, f"https://other.test:{port}/"],
+            [*PYTHON, TLS, str(port), "ok.test", ca],
+            [*PYTHON, TLS, str(port), "other.test", ca],
+            network=[f"ok.test:{port}", f"127.0.0.1:{port}"],
+            read=[ca],
+        )
+
+    assert (0, "hello") == (fetched["code"], fetched["out"]), fetched["err"]
+    assert (56, True) == (refused["code"], "CONNECT tunnel failed, response 403" in refused["err"])
+    assert (0, "b'HTTP/1.1 200 OK'\n") == (same["code"], same["out"]), same["err"]
+    assert (errno.ECONNRESET, "") == (other["code"], other["out"])
+    assert ["TLS says other.test on a connection to ok.test" in text for text in other["denials"]] == [True]
+
+
+def test_heads_that_are_none(web, asked):
+    """
+    What is too long is 431, what is no request 400, and the server hears neither; the control is in `test_targets`.
+    """
+    url = f"http://ok.test:{web}/"
+    cases = [
+        get(url, "A: " + "b" * 20000),
+        get(url, "A: " + "b" * 20000).rstrip(),
+        get(url, "Host: y"),
+        get("/"),
+        "\x16\x03\x01",
+        "\x05\x01\x00",
+    ]
+    seen = asked(*map(talk, cases), network=[f"ok.test:{web}", f"127.0.0.1:{web}"])
+
+    assert [431, 431, 400, 400, 400, 400] == [status(one["out"]) for one in seen]
+    assert [[]] * 6 == [one["denials"] for one in seen]
+
+
+def test_bodies_that_are_refused(asked):
+    """
+    Who is refused while it sends a body hears so: the answer is not overtaken by a reset.
+    """
+    body = "x" * 60000
+    seen = asked(talk(get("http://no.test/", f"Content-Length: {len(body)}") + body), network=[])[0]
+
+    assert 403 == status(seen["out"])
+
+
+def test_families(web, asked):
+    """
+    A client that has a socket of IPv6 for IPv4, as Java's, finds the proxy, too.
+    """
+    code = """
+import os, socket, sys
+host, port = os.environ["http_proxy"].removeprefix("http://").split(":")
+with socket.socket(socket.AF_INET6) as s:
+    s.connect(("::ffff:" + host, int(port)))
+    s.sendall(sys.argv[1].encode())
+    print(s.recv(4096)[:12])
+"""
+    rules = [f"ok.test:{web}", f"127.0.0.1:{web}"]
+    seen = asked([*PYTHON, code, get(f"http://ok.test:{web}/")], network=rules)[0]
+
+    assert ("", "b'HTTP/1.1 200'\n") == (seen["err"], seen["out"])
+
+
+# With a network namespace alone.
+
+
+def sandbox(port, **fields):
+    """
+    One that may reach ok.test by its proxy.
+    """
+    fields = {"resolver": lambda _: ["127.0.0.1"], "timeout": 60, "proxy_variables": True, **fields}
+    rules = [f"ok.test:{port}", f"127.0.0.1:{port}", *fields.pop("more", ())]
+    return jail.Sandbox(network=rules, **fields)
+
+
+def test_idle_head(web):
+    """
+    A head that does not come ends by the limit of what is idle; one that comes is answered.
+    """
+    with sandbox(web, network_idle=1) as box:
+        whole = box.run(talk(get(f"http://ok.test:{web}/")))
+        half = box.run(talk("GET http://ok.t"))
+
+    assert 200 == status(whole.stdout.text)
+    assert b"(reset)\n" == half.stdout
+
+
+def test_bytes_of_heads(web):
+    """
+    What is said in heads counts among the bytes of the sandbox, and has their limit.
+    """
+    request = get(f"http://ok.test:{web}/", "A: " + "b" * 10000)
+    with sandbox(web, network_bytes=25000) as box:
+        seen = [status(box.run(talk(request)).stdout.text) for _ in range(4)]
+        moved = box.usage.network_bytes
+
+    assert [200, 200, None, None] == seen
+    assert 3 * 10000 < moved < 3 * 10000 + 2000
+
+
+def test_connections(web):
+    """
+    Who has not asked yet is counted, too.
+    """
+    code = """
+import os, socket, sys
+host, port = os.environ["http_proxy"].removeprefix("http://").split(":")
+kept = [socket.create_connection((host, int(port))) for _ in range(int(sys.argv[2]))]
+for s in kept[:-1]: s.sendall(b"GET ")
+try:
+    kept[-1].sendall(sys.argv[1].encode())
+    print(kept[-1].recv(12))
+except ConnectionError: print("reset")
+"""
+    request = get(f"http://ok.test:{web}/")
+    with sandbox(web, network_connections=8) as box:
+        seen = [box.run([*PYTHON, code, request, count]).stdout for count in ("8", "9")]
+
+    assert [b"b'HTTP/1.1 200'\n", b"reset\n"] == seen
+
+
+def test_ask(web):
+    """
+    What no rule decides is asked of the harness, for a request as for a connection.
+    """
+    with sandbox(web, ask=lambda question: question.subject == "new.test") as box:
+        new, other = (box.run(talk(get(f"http://{name}.test:{web}/"))) for name in ("new", "other"))
+
+    assert 200 == status(new.stdout.text)
+    assert "403 Forbidden (jail: the harness was asked, and did not allow it)" in other.stdout.text
+
+
+class Echo(Http):
+    """
+    What the far side says is what was said to it, once.
+    """
+
+    def echo(self):
+        """
+        See the class.
+        """
+        data = b""
+        while not data.endswith(b"(end)"):
+            data += self.request.recv(4096)
+        self.request.sendall(data)
+
+
+def test_upstream():
+    """
+    The way out leads through the host's own proxy, for both forms.
+    """
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        server.asked, server.login = [], False
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with sandbox(7777, network_proxy=url) as box:
+            plain = box.run(talk(get("http://ok.test:7777/") + "(end)"))
+            tunnel = box.run(talk(connect("ok.test:7777"), "SSH-(end)"))
+            denied = box.run(talk(connect("no.test:7777")))
+        server.shutdown()
+        thread.join()
+
+    assert (
+        "hello GET / HTTP/1.1\r\nHost: ok.test:7777\r\nConnection: close\r\n\r\n(end)\n" == plain.stdout.text
+    )
+    assert tunnel.stdout.text.endswith("hello SSH-(end)\n")
+    assert 403 == status(denied.stdout.text)
+    assert ["ok.test:7777"] * 2 == server.asked
+
+
+def test_peer():
+    """
+    Another sandbox is reached by the name that leads there, and by no "*".
+    """
+    serve = """
+import socket
+s = socket.create_server(("", 8080))
+print("up", flush=True)
+while True:
+    with s.accept()[0] as conn:
+        conn.recv(4096)
+        conn.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\npeer")
+"""
+    with (
+        jail.Sandbox() as other,
+        other.popen([*PYTHON, serve], stdout=jail.PIPE) as server,
+        jail.Sandbox(network=["db:8080", "*:8081"], peers={"db": other}, proxy_variables=True) as box,
+    ):
+        assert b"up\n" == server.stdout.readline()
+        seen = [box.run(talk(get(f"http://db:{port}/"))).stdout.text for port in (8080, 8081)]
+        server.kill()
+
+    assert seen[0].endswith("peer\n")
+    assert 403 == status(seen[1])
+
+
+def test_changes(web):
+    """
+    A rule that is added or taken back is obeyed at once, open tunnels included; the proxy stays, with the port for it.
+    """
+    hold = TALK.replace("s.sendall(first)", "s.sendall(first); print('sent', s.recv(12), flush=True)")
+    with sandbox(web) as box:
+        box.network.allow(f"new.test:{PROXY[1]}", f"new.test:{web}")
+        assert 200 == status(box.run(talk(get(f"http://new.test:{web}/"))).stdout.text)
+        with box.popen([*PYTHON, hold, connect(f"new.test:{web}").encode().hex()], stdout=jail.PIPE) as held:
+            assert b"sent b'HTTP/1.1 200'\n" == held.stdout.readline()
+            box.network.revoke(f"new.test:{PROXY[1]}", f"new.test:{web}")
+            assert held.stdout.read().endswith(b"(reset)\n")
+        assert 403 == status(box.run(talk(get(f"http://new.test:{web}/"))).stdout.text)
+        assert 200 == status(box.run(talk(get(f"http://ok.test:{web}/"))).stdout.text)
+        with pytest.raises(jail.PolicyError, match="that of the proxy inside"):
+            box.network.allow(f"localhost:{PROXY[1]}")
+        with pytest.raises(jail.PolicyError, match="way out"):
+            box.connect(PROXY[1])
+
+
+def test_a_rule_with_the_same_port(recorder):
+    """
+    On another address the port of the proxy is what it is without one: a way out that the rules decide on.
+    """
+    code = "import socket, sys; s = socket.create_connection((sys.argv[1], 1003), 20); s.send(b'\\5'); print(s.recv(12))"
+    with sandbox(recorder[0], more=["ok.test:1003"]) as box:
+        seen = [box.run([*PYTHON, code, host]) for host in ("ok.test", "10.1.2.3", "127.0.0.1")]
+
+    assert [{"ok.test"}, {"10.1.2.3"}, set()] == [{d.subject for d in one.denials} for one in seen]
+    assert [b"", b"", b"b'HTTP/1.1 400'\n"] == [one.stdout for one in seen]
+
+
+def test_one_program_without(web):
+    """
+    A program that is to have no network has the variables, and nothing that they lead to.
+    """
+    with sandbox(web) as box:
+        seen = [box.run(talk(get(f"http://ok.test:{web}/")), **less) for less in ({}, {"network": "none"})]
+
+    assert [0, 1] == [one.exit_code for one in seen]
+    assert "PermissionError" in seen[1].stderr.text
+
+
+def test_nothing_is_left(web):
+    """
+    However requests end, no descriptor of the harness's is left.
+    """
+    url = f"http://ok.test:{web}/"
+    pieces = [
+        get(url),
+        get("http://no.test/"),
+        "GET ",
+        connect(f"ok.test:{web}"),
+        connect("no.test:1"),
+        "\x05",
+    ]
+    leave = TALK.partition("got = b")[0]
+    before = len(os.listdir("/proc/self/fd"))
+    with sandbox(web) as box:
+        for piece in pieces * 3:
+            assert box.run([*PYTHON, leave, piece.encode().hex()]).ok
+        seen = [
+            status(box.run(talk(piece)).stdout.text) for piece in (get(url), get("http://no.test/"), "\x05")
+        ]
+
+    assert [200, 403, 400] == seen
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+# Without one.
+
+BROKERED = pytest.mark.needs("landlock_abi_6", "libseccomp", "seccomp_notify")
+TWO = """
+import json, jail, sys
+port, *talk = sys.argv[1:]
+def box(*rules):
+    return jail.Sandbox(resolver=lambda _: ["127.0.0.1"], timeout=60, proxy_variables=True, network=list(rules))
+def run(box, **env):
+    result = box.run(talk, env=env)
+    return result.stdout.text[:12] + result.stderr.text.strip().rpartition("\\n")[2]
+with box("ok.test:" + port, "127.0.0.1:" + port) as wide:
+    url = wide.run(["sh", "-c", "echo $http_proxy"]).stdout.text.strip()
+    print(url, flush=True)
+    sys.stdin.readline()
+    with box() as narrow, box(url.removeprefix("http://")) as named:
+        print(json.dumps([run(wide), run(narrow), run(narrow, http_proxy=url), run(named, http_proxy=url), run(wide)]))
+"""
+
+
+@BROKERED
+def test_strangers(web, harness):
+    """
+    A user of the host and another sandbox find the port, and are reset; the sandbox's own programs are served.
+    """
+    pipe = subprocess.PIPE
+    one = harness(CONTAINER + TWO, str(web), *talk(get(f"http://ok.test:{web}/")), stdin=pipe)
+    host, _, port = one.await_line().removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 20) as stranger, pytest.raises(ConnectionError):
+        while True:
+            stranger.sendall(get(f"http://ok.test:{web}/").encode())
+    one.process.stdin.write("\n")
+    one.process.stdin.flush()
+    own, narrow, other, named, again = json.loads(one.await_line())
+    assert 0 == one.process.wait()
+
+    assert ("HTTP/1.1 200", "HTTP/1.1 403") == (own, narrow)
+    assert "PermissionError: [Errno 13] Permission denied" == other
+    assert "(reset)" in named or "ConnectionResetError" in named or "BrokenPipeError" in named
+    assert own == again
+
+
+@BROKERED
+@pytest.mark.parametrize("asked", ["landlock"], indirect=True)
+def test_direct_connections(web, asked):
+    """
+    What a rule names by address is connected to without the proxy, as ever; and a name is none without it.
+    """
+    code = (
+        "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1]) + int(sys.argv[2])), 20)"
+    )
+    rules = [f"ok.test:{web}", f"127.0.0.1:{web}"]
+    allowed, denied = asked(*([*PYTHON, code, str(web), add] for add in "01"), network=rules)
+
+    assert (0, []) == (allowed["code"], allowed["denials"])
+    assert (1, 1) == (denied["code"], len(denied["denials"]))
+
+
+@pytest.mark.parametrize(
+    ("is_connected", "expected"),
+    [pytest.param(True, b"let in", id="allow_own"), pytest.param(False, b"", id="deny_left_address")],
+)
+def test_address_that_was_left(is_connected, expected):
+    """
+    Who has the address of a program's socket that is not connected is not let in for it.
+    """
+    reactor = Reactor("test")
+    door = Door(reactor, lambda sock: (sock.sendall(b"let in"), sock.close()))
+    with socket.socket() as program, socket.socket() as stranger:
+        for sock in (program, stranger):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        program.bind(("127.0.0.1", 0))
+        stranger.bind(program.getsockname())
+
+        def begin():
+            (program if is_connected else stranger).connect(door.place)
+            door.expect(program)
+
+        try:
+            reactor.call(begin)
+            seen = (program if is_connected else stranger).recv(9)
+        except ConnectionResetError:
+            seen = b""
+        finally:
+            door.close()
+            reactor.stop()
+
+    assert expected == seen
