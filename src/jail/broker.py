@@ -251,7 +251,8 @@ class Broker:
         blocks = os.get_blocking(held.sock.fileno())
         is_awaited = held.target is not None and (blocks or held.waiting)
         error = errno.EALREADY if is_awaited else _try(held.sock, target, blocks=blocks)
-        if error in (0, errno.EINPROGRESS) and self.door and self._is_to_proxy(target):
+        is_begun = held.target is None and error in (0, errno.EINPROGRESS)
+        if is_begun and self.door and self._is_to_proxy(target):
             self.door.expect(held.sock)
         if error not in _ON_ITS_WAY:
             self._stop_waiting(held)

@@ -52,13 +52,15 @@ def _listed(policy: Policy) -> str:
     rules = ", ".join(map(str, policy.network)) or "nothing"
     denied = f", but for {', '.join(map(str, policy.deny_network))}" if policy.deny_network else ""
     entered = f"; and none in but {_published(policy)}" if policy.publish else ""
-    return (
-        f"there is no way out but the relay's, which connects to {rules}{denied}{_proxied(policy)}{entered}"
-    )
+    return f"there is no way out but the relay's, which connects to {rules}{denied}{_proxied(policy)}{_told(policy)}{entered}"
 
 
 def _published(policy: Policy) -> str:
     return ", ".join(map(str, policy.publish))
+
+
+def _told(policy: Policy) -> str:
+    return "; programs are told of a proxy inside, which is the same" if policy.proxy_variables else ""
 
 
 def _proxied(policy: Policy) -> str:

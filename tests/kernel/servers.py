@@ -69,11 +69,13 @@ def files_of(directory):
 
 
 @contextlib.contextmanager
-def serving(handler, context=None):
+def serving(handler, context=None, *, joins=False):
     """
-    Serves in a thread, over TLS where there is a context. Yields the port.
+    Serves in a thread, over TLS where there is a context; at its end it may wait for all that it has begun to serve.
+    Yields the port.
     """
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = not joins
         if context:
             server.socket = context.wrap_socket(
                 server.socket, server_side=True, do_handshake_on_connect=False

@@ -119,7 +119,7 @@ def web():
     """
     The port of a server that says hello.
     """
-    with serving(Greeter) as port:
+    with serving(Greeter, joins=True) as port:
         yield port
 
 
@@ -358,7 +358,7 @@ def test_git(asked, tmp_path):
     (tmp_path / "info").mkdir()
     (tmp_path / "info/refs").write_text(f"{'a' * 40}\trefs/heads/main\n")
     (tmp_path / "HEAD").write_text("ref: refs/heads/main\n")
-    with serving(files_of(tmp_path)) as port:
+    with serving(files_of(tmp_path), joins=True) as port:
         urls = [f"http://{host}:{port}/" for host in ("ok.test", "no.test")]
         allowed, denied = asked(
             *(["git", "ls-remote", url] for url in urls), network=[f"ok.test:{port}", f"127.0.0.1:{port}"]
@@ -396,19 +396,19 @@ def authority(tmp_path_factory):
 
 
 @pytest.mark.program("curl", "openssl")
-def test_tls(authority, asked):
+def test_tls(authority, web, asked):
     """
     TLS passes through a tunnel as it is, to the name that was asked for; in there it may name no other.
     """
     ca, context = authority
-    with serving(Greeter, context) as port:
+    with serving(Greeter, context, joins=True) as port:
         curl = ["curl", "-sS", "--max-time", "20", "--cacert", ca]
         fetched, refused, same, other = asked(
             [*curl, f"https://ok.test:{port}/"],
             [*curl, f"https://other.test:{port}/"],
             [*PYTHON, TLS, str(port), "ok.test", ca],
-            [*PYTHON, TLS, str(port), "other.test", ca],
-            network=[f"ok.test:{port}", f"127.0.0.1:{port}"],
+            [*PYTHON, TLS, str(web), "other.test", ca],
+            network=[f"ok.test:{port},{web}", f"127.0.0.1:{port},{web}"],
             read=[ca],
         )
 
@@ -697,7 +697,7 @@ def test_strangers(web, harness):
     pipe = subprocess.PIPE
     one = harness(CONTAINER + TWO, str(web), *talk(get(f"http://ok.test:{web}/")), stdin=pipe)
     host, _, port = one.await_line().removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), 20) as stranger, pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError), socket.create_connection((host, int(port)), 20) as stranger:
         while True:
             stranger.sendall(get(f"http://ok.test:{web}/").encode())
     one.process.stdin.write("\n")
@@ -723,7 +723,7 @@ def test_direct_connections(web, asked):
     rules = [f"ok.test:{web}", f"127.0.0.1:{web}"]
     allowed, denied = asked(*([*PYTHON, code, str(web), add] for add in "01"), network=rules)
 
-    assert (0, []) == (allowed["code"], allowed["denials"])
+    assert (0, [], None) == (allowed["code"], allowed["denials"], allowed["bytes"])
     assert (1, 1) == (denied["code"], len(denied["denials"]))
 
 

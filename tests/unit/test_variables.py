@@ -10,6 +10,8 @@ from jail.ops import AF_INET, OpKind
 from jail.policy import Policy
 from jail.publish import ways_out
 from jail.rule import PROXY
+from unit import hosts
+from unit.test_plan import compiled
 
 
 def listened(policy):
@@ -72,3 +74,21 @@ def test_refuse_way_in():
     assert Policy(network=["a.org"], publish=[f"0:{port}"])
     assert port in ways_out(Policy(network=[]).network, has_proxy=True)
     assert port not in ways_out(Policy(network=[]).network, has_proxy=False)
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        pytest.param(hosts.FULL, "a proxy inside", id="namespaces"),
+        pytest.param(hosts.DOCKER, "by name through a proxy", id="landlock"),
+    ],
+)
+def test_promise(host, words):
+    """
+    The guarantee says that there is one, and nothing of it where there is none.
+    """
+    for has_proxy in (True, False):
+        plan = compiled(host, network=["127.0.0.1:1"], proxy_variables=has_proxy)
+        promise = next(guarantee.promise for guarantee in plan.guarantees if guarantee.name == "network")
+
+        assert has_proxy is (words in promise)
