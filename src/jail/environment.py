@@ -19,8 +19,8 @@ __all__ = ["build_environment"]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-# As curl, wget, git, Python, Go, npm and apt read them between them: some only in lower case, some only in upper. That
-# HTTP_PROXY in upper case may come from a visitor (httpoxy) is about a CGI program's own, which has it overwritten.
+# Of these each program reads some, and some of them in one case alone: wget and apt in lower case. A server that has
+# CGI programs inside makes HTTP_PROXY of a visitor's header (httpoxy), whether or not there is one here.
 _PROXIED = ("http_proxy", "https_proxy", "all_proxy")
 _DIRECT = "localhost,127.0.0.1,::1"
 

@@ -216,9 +216,9 @@ class Gateway:
 
     def ask(self, subject: str, port: int, verdict: Verdict, on_verdict: Callable[[Verdict], object]) -> bool:
         """
-        See `Owner`.
+        See `Owner`. Of ports that nobody listens on, which are the proxy's alone, a program could ask without end.
         """
-        if self._questions is None or verdict.rule is not None:
+        if self._questions is None or verdict.rule is not None or ("tcp", port) not in self.ports:
             return False
         rule = rule_for(subject, port)
 

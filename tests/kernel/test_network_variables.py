@@ -237,6 +237,18 @@ def test_targets(host, port, expected, web, asked):
         assert tunnel["denials"] == plain["denials"]
 
 
+def test_everybody(web, asked):
+    """
+    "*" is every name, and no address that is not public; those have to be named.
+    """
+    command = talk(get(f"http://any.test:{web}/"))
+    denied = asked(command, network=[f"*:{web}"])[0]
+    allowed = asked(command, network=[f"*:{web}", f"127.0.0.1:{web}"])[0]
+
+    assert "403 Forbidden (jail: 127.0.0.1 is loopback, and no rule names it)" in denied["out"]
+    assert 200 == status(allowed["out"])
+
+
 def test_nobody_answers(asked):
     """
     Where nobody listens it is 502, and no denial.
@@ -484,7 +496,10 @@ def test_idle_head(web):
     """
     with sandbox(web, network_idle=1) as box:
         whole = box.run(talk(get(f"http://ok.test:{web}/")))
+        served = box._session.gateway.reactor._serve
+        before = {*served}
         half = box.run(talk("GET http://ok.t"))
+        assert before == {*served}  # what is closed is not watched, though a forked copy had it open
 
     assert 200 == status(whole.stdout.text)
     assert b"(reset)\n" == half.stdout
@@ -526,11 +541,22 @@ except ConnectionError: print("reset")
 
 def test_ask(web):
     """
-    What no rule decides is asked of the harness, for a request as for a connection.
+    What no rule decides is asked of the harness, for a request as for a connection: of ports that some rule has.
     """
-    with sandbox(web, ask=lambda question: question.subject == "new.test") as box:
-        new, other = (box.run(talk(get(f"http://{name}.test:{web}/"))) for name in ("new", "other"))
+    asked = []
 
+    def ask(question):
+        asked.append((question.subject, question.port))
+        return question.subject == "new.test"
+
+    with sandbox(web, ask=ask) as box:
+        new, other = (box.run(talk(get(f"http://{name}.test:{web}/"))) for name in ("new", "other"))
+        elsewhere = [
+            box.run(talk(connect(f"new.test:{port}"))).stdout.text for port in (53, 1024, PROXY[1] + 1)
+        ]
+
+    assert [("new.test", web), ("other.test", web)] == asked
+    assert [403] * 3 == [status(text) for text in elsewhere]
     assert 200 == status(new.stdout.text)
     assert "403 Forbidden (jail: the harness was asked, and did not allow it)" in other.stdout.text
 
