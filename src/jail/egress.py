@@ -105,12 +105,14 @@ def make_broker(
         return None
     from .broker import Broker  # noqa: PLC0415 - as above
 
+    # Before the broker, and so closed after it: nobody is let in to what has ended.
+    forward = _gateway(policy, denials, wishes, at_end).forward if policy.proxy_variables else None
     broker = Broker(_rules(policy), denials)
     at_end.callback(broker.close)
-    if policy.proxy_variables:
+    if forward is not None:
         from .door import Door  # noqa: PLC0415 - as above
 
-        broker.door = Door(broker.reactor, _gateway(policy, denials, wishes, at_end).forward)
+        broker.door = Door(broker.reactor, forward)
     return broker
 
 
