@@ -22,7 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .address import meant, parse_address
-from .denial import Denials, Meanwhile
+from .asker import asker_of
+from .denial import Asker, Denials, Meanwhile
 from .door import Door
 from .fork import forget_in_child
 from .handoff import Handoff
@@ -237,7 +238,7 @@ class Broker:
         if not self._is_to_proxy(target):
             verdict = judge_target(self.rules, target)
             if not verdict.allowed:
-                self._deny(target, verdict)
+                self._deny(call, target, verdict)
                 raise _error(errno.EACCES)
         return self._begin(call, inode, held, target)
 
@@ -313,12 +314,16 @@ class Broker:
             self._connected.pop(next(iter(self._connected)))
         self._connected[inode] = is_told
 
-    def _deny(self, target: Target, verdict: Verdict) -> None:
+    def _deny(self, call: Call, target: Target, verdict: Verdict) -> None:
         """
-        Note a refusal, and what would allow it.
+        Note a refusal, what would allow it, and who has asked.
         """
         subject = str(meant(parse_address(target.address)))
-        self._denials.add(denial_of(subject, target.port, verdict))
+        self._denials.add(denial_of(subject, target.port, verdict), lambda: self._asker_of(call))
+
+    def _asker_of(self, call: Call) -> Asker | None:
+        asker = asker_of(call.pid)
+        return asker if is_waiting(self._listener, call.id) else None  # or else it may be somebody else's
 
     # Ends.
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from .address import parse_address
+from .asker import Origin, origin_of
 from .dial import Dial, Lookups
 from .greeting import GREETING_BYTES_MAX, read_greeting
 from .inward import InwardDial
@@ -47,12 +48,19 @@ class Owner(Protocol):
     peers: Mapping[str, Stock]
     upstream: Upstream | None
 
-    def deny(self, subject: str, port: int | None, verdict: Verdict) -> None:
+    def deny(self, subject: str, port: int | None, verdict: Verdict, origin: Origin | None) -> None:
         """
-        Note a refusal.
+        Note a refusal of what comes from there.
         """
 
-    def ask(self, subject: str, port: int, verdict: Verdict, on_verdict: Callable[[Verdict], object]) -> bool:
+    def ask(
+        self,
+        subject: str,
+        port: int,
+        verdict: Verdict,
+        on_verdict: Callable[[Verdict], object],
+        origin: Origin | None,
+    ) -> bool:
         """
         Have the harness asked about what is refused, and call back with what it says; False: it is not to be asked.
         """
@@ -144,6 +152,7 @@ class Connection(Carried):
         "_is_this_host",
         "_is_tunnelled",
         "_listening",
+        "_origin",
         "_reached",
         "address",
         "name",
@@ -159,6 +168,7 @@ class Connection(Carried):
         self.address = address
         self.port = port
         self.rule: Rule | None = None
+        self._origin = origin_of(sock)
         self._reached: Address | None = None
         self._is_this_host = False
         self._is_tunnelled = False
@@ -169,7 +179,9 @@ class Connection(Carried):
         Judge by what the program has asked for, and find whom that means.
         """
         verdict = judge(self._owner.rules, self.name, None if self.name else self.address, self.port, "tcp")
-        if verdict.allowed or not self._owner.ask(self._subject, self.port, verdict, self._go_on):
+        if verdict.allowed or not self._owner.ask(
+            self._subject, self.port, verdict, self._go_on, self._origin
+        ):
             self._go_on(verdict)
 
     def _go_on(self, verdict: Verdict) -> None:
@@ -371,7 +383,7 @@ class Connection(Carried):
         return self.name or str(self.address)
 
     def _deny(self, verdict: Verdict) -> None:
-        self._owner.deny(self._subject, self.port, verdict)
+        self._owner.deny(self._subject, self.port, verdict, self._origin)
 
     def _ended(self) -> None:
         self._stop_listening()

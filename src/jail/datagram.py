@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .address import parse_packed
+from .asker import Origin
 from .dial import Lookups
 from .loop import READ
 from .network import Rules, Verdict, judge, names_address, refused
 from .pktinfo import CONTROL_BYTES, answer_from, tell_where_sent, where_sent
 from .reactor import Reactor
-from .rule import Protocol
 
 if TYPE_CHECKING:
     from .address import Address
@@ -50,9 +50,9 @@ class FlowOwner(typing.Protocol):
     upstream: Upstream | None
     peers: Mapping[str, Stock]
 
-    def deny(self, subject: str, port: int | None, verdict: Verdict, protocol: Protocol) -> None:
+    def deny(self, subject: str, port: int | None, verdict: Verdict, origin: Origin) -> None:
         """
-        Note a refusal.
+        Note a refusal of what comes from there.
         """
 
     def name_of(self, address: str) -> str | None:
@@ -96,6 +96,11 @@ class _Flow:
     @property
     def subject(self) -> str:
         return self.name or str(self.address)
+
+    @property
+    def origin(self) -> Origin:
+        _, program, _ = self.key
+        return Origin("udp", program, (str(self.address), self.port))
 
 
 class Flows:
@@ -154,7 +159,7 @@ class Flows:
         if self._owner.upstream:  # a rule of a moment ago: the policy has none
             verdict = refused("the proxy that all goes through carries no UDP")
         if not verdict.allowed:
-            self._owner.deny(flow.subject, flow.port, verdict, "udp")
+            self._owner.deny(flow.subject, flow.port, verdict, flow.origin)
             return None
         while len(self._flows) >= self._flows_max:
             self._drop(next(iter(self._flows.values())))
@@ -237,7 +242,7 @@ class Flows:
 
     def _end(self, flow: _Flow, verdict: Verdict | None) -> None:
         if verdict is not None:
-            self._owner.deny(flow.subject, flow.port, verdict, "udp")
+            self._owner.deny(flow.subject, flow.port, verdict, flow.origin)
         self._drop(flow)
 
     def _drop(self, flow: _Flow) -> None:

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .address import parse_address
 from .allowance import IDLE_SECONDS, GatewayLimits, Outside, connections_max
+from .asker import Askers, Origin
 from .connection import Carried, Connection
 from .datagram import Flows
-from .denial import Denials, Meanwhile, Question
+from .denial import Asker, Denials, Meanwhile, Question
 from .dial import Lookups, look_up
 from .fork import forget_in_child
 from .forwarded import Forwarded
@@ -56,6 +57,7 @@ class Gateway:
         rules: who may be reached at this moment.
         changing: held by whoever makes listeners for rules that are to come.
         ports: that are listened on, or are about to be, with their protocols.
+        askers: who finds the processes of the sandbox; None before there is one.
 
     Raises:
         UnsupportedError: the harness may not have the descriptors that so many connections need.
@@ -75,6 +77,7 @@ class Gateway:
         self.peers = outside.peers
         self.changing = threading.Lock()
         self.ports: set[tuple[Protocol, int]] = set()
+        self.askers: Askers | None = None
         self._limits = limits
         self._connections_max = connections_max(limits.connections)
         self._idle_seconds = limits.idle_seconds if limits.idle_seconds is not None else IDLE_SECONDS
@@ -82,8 +85,8 @@ class Gateway:
         self.traffic: Traffic = enter()
         self.reactor = self.traffic.reactor
         self._names = Names()
-        self._resolver = Resolver(self._names, self._allows_name, self._refuse_name)
-        self._server = NameServer(self.reactor, self._resolver)
+        self._resolver = Resolver(self._names, self._allows_name)
+        self._server = NameServer(self.reactor, self._resolver, self._refuse_name)
         self._questions = Questions(self.reactor, outside.ask) if outside.ask else None
         self.lookups = Lookups(self.reactor, outside.look or look_up)
         self.upstream = Upstream(self.reactor, outside.proxy) if outside.proxy else None
@@ -214,7 +217,14 @@ class Gateway:
             self._listeners.remove(listener)
             listener.close()
 
-    def ask(self, subject: str, port: int, verdict: Verdict, on_verdict: Callable[[Verdict], object]) -> bool:
+    def ask(
+        self,
+        subject: str,
+        port: int,
+        verdict: Verdict,
+        on_verdict: Callable[[Verdict], object],
+        origin: Origin | None = None,
+    ) -> bool:
         """
         See `Owner`. Of ports that nobody listens on, which are the proxy's alone, a program could ask without end.
         """
@@ -227,8 +237,12 @@ class Gateway:
                 self.rules = Rules(tuple(dict.fromkeys((*self.rules.allow, rule))), self.rules.deny)
             on_verdict(granted(rule) if allowed else refused("the harness was asked, and did not allow it"))
 
-        self._questions.put(Question(subject, port, verdict.why, str(rule)), answered)
+        question = Question(subject, port, verdict.why, str(rule))
+        self._questions.put(question, answered, functools.partial(self._find_asker, origin))
         return True
+
+    def _find_asker(self, origin: Origin | None) -> Asker | None:
+        return self.askers.find(origin) if self.askers and origin else None
 
     # Names.
 
@@ -242,14 +256,15 @@ class Gateway:
         verdict = judge_name(self.rules, name)
         return verdict.allowed or (self._questions is not None and verdict.rule is None)
 
-    def _refuse_name(self, name: str) -> None:
-        self.deny(name, None, judge_name(self.rules, name))
+    def _refuse_name(self, origin: Origin | None, name: str) -> None:
+        self.deny(name, None, judge_name(self.rules, name), origin)
 
-    def deny(self, subject: str, port: int | None, verdict: Verdict, protocol: Protocol = "tcp") -> None:
+    def deny(self, subject: str, port: int | None, verdict: Verdict, origin: Origin | None = None) -> None:
         """
-        Note a refusal, and what would allow it.
+        Note a refusal, what would allow it, and who has asked.
         """
-        self._denials.add(denial_of(subject, port, verdict, protocol))
+        denial = denial_of(subject, port, verdict, origin.protocol if origin else "tcp")
+        self._denials.add(denial, functools.partial(self._find_asker, origin))
 
     # Connections.
 

@@ -7,12 +7,17 @@ A packet goes to the resolver, and what that answers goes back from the address 
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
+from collections.abc import Callable
 
+from .address import parse_packed
+from .asker import Origin, origin_of
 from .loop import READ
 from .pktinfo import CONTROL_BYTES, answer_from, tell_where_sent, where_sent
 from .reactor import Reactor, Timer
 from .resolver import Resolver
+from .rule import RESOLVER_PORT
 
 __all__ = ["NameServer"]
 
@@ -29,11 +34,15 @@ class NameServer:
     Args:
         reactor: in whose thread all of this is.
         resolver: what is answered.
+        on_refused: told of each name that is not allowed, and where the question comes from, if that is known.
     """
 
-    def __init__(self, reactor: Reactor, resolver: Resolver) -> None:
+    def __init__(
+        self, reactor: Reactor, resolver: Resolver, on_refused: Callable[[Origin | None, str], object]
+    ) -> None:
         self._reactor = reactor
         self._resolver = resolver
+        self._on_refused = on_refused
         self._listening: list[socket.socket] = []
         self._connections: dict[socket.socket, tuple[bytearray, Timer]] = {}
 
@@ -56,10 +65,12 @@ class NameServer:
                 packet, control, _, sender = sock.recvmsg(_PACKET_BYTES, CONTROL_BYTES)
             except BlockingIOError:
                 return
-            reply = self._resolver.answer(packet)
+            sent_to = where_sent(control)
+            origin = _origin(sender, sent_to)
+            reply = self._resolver.answer(packet, functools.partial(self._on_refused, origin))
             if reply is not None:
                 with contextlib.suppress(OSError):  # nobody listens there any more, or its buffer is full
-                    sock.sendmsg([reply], answer_from(where_sent(control)), 0, sender)
+                    sock.sendmsg([reply], answer_from(sent_to), 0, sender)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -79,11 +90,12 @@ class NameServer:
         Each packet has its length before it. RFC 1035 section 4.2.2.
         """
         held, _ = self._connections[sock]
+        on_refused = functools.partial(self._on_refused, origin_of(sock))
         try:
             data = sock.recv(_PACKET_BYTES)
             held += data
             while len(held) >= 2 and len(held) >= 2 + (length := int.from_bytes(held[:2], "big")):
-                reply = self._resolver.answer(bytes(held[2 : 2 + length]))
+                reply = self._resolver.answer(bytes(held[2 : 2 + length]), on_refused)
                 del held[: 2 + length]
                 if reply is None or sock.send(len(reply).to_bytes(2, "big") + reply) != 2 + len(reply):
                     data = b""
@@ -116,3 +128,12 @@ class NameServer:
         """
         for sock in (*self._listening, *self._connections):
             sock.close()
+
+
+def _origin(sender: tuple[str, int], sent_to: bytes) -> Origin | None:
+    """
+    That of a datagram; None where the kernel did not say whom it was sent to.
+    """
+    if not sent_to:
+        return None
+    return Origin("udp", sender[:2], (str(parse_packed(sent_to)), RESOLVER_PORT))

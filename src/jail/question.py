@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from .denial import Ask, Question
+from .denial import Ask, FindAsker, Question, nobody
 from .reactor import Reactor
 
 __all__ = ["Questions"]
@@ -35,9 +35,12 @@ class Questions:
         self._queue: list[Question] = []
         self._running = 0
 
-    def put(self, question: Question, on_answer: Callable[[bool], object]) -> None:
+    def put(
+        self, question: Question, on_answer: Callable[[bool], object], find_asker: FindAsker = nobody
+    ) -> None:
         """
-        Call back with the answer, now or when there is one.
+        Call back with the answer, now or when there is one. Who has asked is looked for where the harness is to be
+        asked, and told to it.
         """
         if question in self._refused:
             on_answer(False)  # noqa: FBT003 - the answer
@@ -45,7 +48,7 @@ class Questions:
             self._waiting[question].append(on_answer)
         else:
             self._waiting[question] = [on_answer]
-            self._queue.append(question)
+            self._queue.append(question.asked_by(find_asker()))
             self._start()
 
     def _start(self) -> None:

@@ -64,15 +64,11 @@ class Resolver:
     Args:
         names: where the addresses come from.
         allows: whether a name is to be answered.
-        on_refused: told of each that is not, as text; of no reverse look-up, for those ask what an address is called.
     """
 
-    def __init__(
-        self, names: Names, allows: Callable[[str], bool], on_refused: Callable[[str], object]
-    ) -> None:
+    def __init__(self, names: Names, allows: Callable[[str], bool]) -> None:
         self._names = names
         self._allows = allows
-        self._on_refused = on_refused
         self.has_ipv6 = False
         self._known: dict[bytes, bytes] = {}  # questions that have an answer, both without their number
 
@@ -82,9 +78,14 @@ class Resolver:
         """
         self._known.clear()
 
-    def answer(self, packet: bytes) -> bytes | None:
+    def answer(self, packet: bytes, on_refused: Callable[[str], object]) -> bytes | None:
         """
         The answer to a packet; None where it deserves none. Never raises.
+
+        Args:
+            packet: as it came.
+            on_refused: told of a name that is not allowed, as text; of no reverse look-up, for that asks what an
+                address is called.
         """
         import dns.exception  # noqa: PLC0415 - takes 50 ms, which sandboxes without a network do not pay
         import dns.flags  # noqa: PLC0415 - as above
@@ -99,7 +100,7 @@ class Resolver:
         try:
             query = dns.message.from_wire(packet)
             reply = dns.message.make_response(query, recursion_available=True)
-            reply.set_rcode(self._fill(query, reply))
+            reply.set_rcode(self._fill(query, reply, on_refused))
             wire = reply.to_wire()
         except (dns.exception.DNSException, ValueError):  # ValueError: a number that no enumeration takes
             return packet[:2] + b"\x80\x01" + bytes(8)  # FORMERR, RFC 1035 section 4.1.1
@@ -107,7 +108,9 @@ class Resolver:
             self._known[packet[2:]] = wire[2:]
         return wire
 
-    def _fill(self, query: dns.message.Message, reply: dns.message.Message) -> dns.rcode.Rcode:
+    def _fill(
+        self, query: dns.message.Message, reply: dns.message.Message, on_refused: Callable[[str], object]
+    ) -> dns.rcode.Rcode:
         import dns.opcode  # noqa: PLC0415 - see answer
         import dns.rcode  # noqa: PLC0415 - see answer
         import dns.rdataclass  # noqa: PLC0415 - see answer
@@ -123,7 +126,7 @@ class Resolver:
             return dns.rcode.REFUSED
         name = _text(question.name)
         if name is None or not (name == "localhost" or self._allows(name)):
-            return self._refuse(name, question.name.to_text(omit_final_dot=True))
+            return self._refuse(name, question.name.to_text(omit_final_dot=True), on_refused)
         addresses = LOCALHOST if name == "localhost" else self._names.addresses(name)
         if addresses is None:
             return dns.rcode.SERVFAIL
@@ -136,13 +139,13 @@ class Resolver:
             reply.answer.append(dns.rrset.from_text(question.name, _TTL, "IN", question.rdtype, text))
         return dns.rcode.NOERROR
 
-    def _refuse(self, name: str | None, text: str) -> dns.rcode.Rcode:
+    def _refuse(self, name: str | None, text: str, on_refused: Callable[[str], object]) -> dns.rcode.Rcode:
         import dns.rcode  # noqa: PLC0415 - see answer
 
         if name is not None and self._is_service(name):
             return dns.rcode.NOERROR
         if name is None or not name.endswith(".arpa"):
-            self._on_refused(name or text)
+            on_refused(name or text)
         return dns.rcode.NXDOMAIN
 
     def _is_service(self, name: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from .asker import Askers
 from .calls import Calls
 from .cgroup import Group, Leaf
 from .command import Command, Defaults, Exec, parse_exec
@@ -153,6 +154,7 @@ class Session(Calls):
         self.init.setup |= {"plan": planned - began} | ({"cgroup": grouped - planned} if self.group else {})
         self._finalizer = weakref.finalize(self, _end, self.init, self.plan.tier, self.at_end)
         if self.gateway:
+            self.gateway.askers = Askers(self.init.pid, self.init.ended)
             self.gateway.welcome(self.stock)
 
     def _spawn(self) -> Init:

@@ -30,7 +30,8 @@ except jail.UnsupportedError as exc:
 else:
     kept = next(g for g in result.guarantees if g.name == "network")
     print(json.dumps({"code": result.exit_code, "out": result.stdout.text, "err": result.stderr.text,
-                      "denials": [str(d) for d in result.denials], "strength": kept.strength,
+                      "denials": [str(d) for d in result.denials],
+                      "askers": [[d.comm, d.pid] for d in result.denials], "strength": kept.strength,
                       "bytes": result.usage.network_bytes}))
 """
 ATTEMPT = """
@@ -171,6 +172,36 @@ def test_report(server, asked, python):
 
     assert ("supervised", None) == (seen["strength"], seen["bytes"])
     assert [True] == [f'network = ["127.0.0.2:{server}"]' in text for text in seen["denials"]]
+
+
+ASKER = """
+import ctypes
+name = lambda comm: ctypes.CDLL(None).prctl(15, comm, 0, 0, 0)  # PR_SET_NAME
+def act():
+    name(b"another name")
+    s.connect_ex(("127.0.0.2", P))
+s = socket.socket()
+name(b"\\x1b[2J\\n")
+print(os.getpid())
+{act}
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "comm"),
+    [
+        pytest.param("act()", "another name", id="process"),
+        pytest.param("t = threading.Thread(target=act); t.start(); t.join()", "^[[2J^J", id="thread"),
+    ],
+)
+def test_report_asker(act, comm, server, asked, python):
+    """
+    A denial has the process that has asked, as inert text; which thread of it has is not told.
+    """
+    seen = asked([*python, ATTEMPT, ASKER.format(act=act), str(server)], network=[f"127.0.0.1:{server}"])
+
+    assert ("", 0) == (seen["err"], seen["code"])
+    assert [[comm, int(seen["out"])]] == seen["askers"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Fixture:
     def __init__(self):
         self.refused = []
         self.names = Names()
-        self.resolver = Resolver(self.names, lambda name: name.endswith(".ok"), self.refused.append)
+        self.resolver = Resolver(self.names, lambda name: name.endswith(".ok"))
         self.resolver.has_ipv6 = True
 
     def ask(self, name, kind="A", **options):
@@ -30,7 +30,7 @@ class Fixture:
         The answer's code, and the texts of its records.
         """
         query = dns.message.make_query(name, kind, **options)
-        reply = dns.message.from_wire(self.resolver.answer(query.to_wire()))
+        reply = dns.message.from_wire(self.resolver.answer(query.to_wire(), self.refused.append))
         assert query.is_response(reply)
         records = [str(record) for rrset in reply.answer for record in rrset]
         return dns.rcode.to_text(reply.rcode()), *records
@@ -149,7 +149,7 @@ def test_packets_that_are_no_query(packet, expected, resolver):
     """
     Garbage gets an error, or no answer; never an exception.
     """
-    reply = resolver.resolver.answer(packet)
+    reply = resolver.resolver.answer(packet, resolver.refused.append)
 
     assert expected == (None if reply is None else reply[3] & 15)
     assert reply is None or (packet[:2], 0x80) == (reply[:2], reply[2] & 0x80)
@@ -170,8 +170,8 @@ def test_services_of_a_host(name, code, refused):
     A host that may be reached has none, and to ask is no refusal; another name below it is one.
     """
     told = []
-    resolver = Resolver(Names(), lambda name: name == "a.ok", told.append)
+    resolver = Resolver(Names(), lambda name: name == "a.ok")
     query = dns.message.make_query(name, "SRV")
-    reply = dns.message.from_wire(resolver.answer(query.to_wire()))
+    reply = dns.message.from_wire(resolver.answer(query.to_wire(), told.append))
 
     assert (code, [], refused) == (dns.rcode.to_text(reply.rcode()), reply.answer, told)
