@@ -207,7 +207,7 @@ class Flows:
                 on_failure.pop_all()
                 flow.other, flow.peer = other, address
                 self._owner.reactor.watch(other.fileno(), READ, lambda: self._receive(flow))
-                while flow.waiting:
+                while flow.waiting and flow.other is not None:
                     self._send(flow, memoryview(flow.waiting.popleft()))
                 return
         self._end(flow, None)
@@ -217,6 +217,8 @@ class Flows:
             flow.waiting.append(bytes(datagram))
             return
         self._owner.count(len(datagram), 0)
+        if flow.other is None:  # it was cut: too many bytes
+            return
         with contextlib.suppress(
             OSError
         ):  # nobody is there (ECONNREFUSED), or no room: UDP loses it, as it may

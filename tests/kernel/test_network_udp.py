@@ -181,6 +181,51 @@ def test_too_many_bytes(server):
     assert {"it has moved 102400 bytes already"} == {denial.why for denial in result.denials}
 
 
+def test_too_many_bytes_at_once(server, caplog):
+    """
+    A datagram that is more than all that may pass is lost, and its flow ends; that is no error of ours.
+    """
+    host, port, _ = server
+    with jail.Sandbox(network=[rule(host, port)], network_bytes=1000) as box:
+        assert errno.ETIMEDOUT == ask(box, host, port, 2000, seconds=0.5).exit_code
+
+    assert [] == caplog.messages
+
+
+def test_too_many_bytes_that_wait(server, caplog):
+    """
+    The same, of datagrams that have waited for a name to be looked up.
+    """
+    host, port, _ = server
+    sent = threading.Event()
+
+    def resolve(_):
+        sent.wait(60)
+        return [host]
+
+    code = f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("ok.test", {port}))
+for _ in range(3): s.send(bytes(600))
+print(flush=True)
+s.settimeout(0.5)
+try: s.recv(9)
+except TimeoutError: print("nothing")
+"""
+    rules = [f"ok.test:{port}/udp any-name", rule(host, port)]
+    with (
+        jail.Sandbox(network=rules, network_bytes=1000, resolver=resolve) as box,
+        box.popen([PYTHON, "-I", "-c", code], text=True, stdout=jail.PIPE) as process,
+    ):
+        assert "\n" == process.stdout.readline()
+        sent.set()
+        assert "nothing\n" == process.stdout.read()
+        assert 1200 == box.usage.network_bytes
+
+    assert [] == caplog.messages
+
+
 def test_rules_that_change(server):
     """
     A rule that is added has a port that is listened on; one that is taken back has none.
