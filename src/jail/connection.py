@@ -20,11 +20,11 @@ from .dial import Dial, Lookups
 from .greeting import GREETING_BYTES_MAX, read_greeting
 from .inward import InwardDial
 from .loop import READ
-from .network import Rules, Verdict, granted, judge, names_address, refused
+from .network import Rules, Verdict, exhausted, granted, judge, names_address, refused
 from .reactor import EDGE, Reactor
 from .rule import LOCALHOST, Rule
 from .stock import Stock
-from .traffic import Account, Traffic
+from .traffic import PAIRS_MAX, Account, Traffic
 from .tunnel import Tunnel, Upstream
 
 if TYPE_CHECKING:
@@ -264,7 +264,9 @@ class Connection(Carried):
             return
         if verdict is None and not self._listen_in():
             other.close()
-            self.lose(refused("the harness has no descriptor left"))
+            self.lose(
+                exhausted("the harness has no descriptor left", "a higher RLIMIT_NOFILE for it: ulimit -n")
+            )
             return
         other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._hand_over(other, is_held=verdict is None) and self._listening:
@@ -319,7 +321,9 @@ class Connection(Carried):
         self.pair = owner.traffic.add(self._sock, other, owner.account, self._ended, is_held=is_held)
         if self.pair is None:
             other.close()
-            self.lose(refused("the harness has too many connections already"))
+            self.lose(
+                exhausted("the harness has too many connections already", f"no more than {PAIRS_MAX} at once")
+            )
         return self.pair is not None
 
     # What a program says whom it talks to.

@@ -50,7 +50,7 @@ class Denial:
         port: that of the other side; None where only a name was asked for.
         why: a few words.
         rule: the rule that denies it; empty where no rule allows it.
-        cure: the line of policy that would allow it.
+        cure: the line of policy that would allow it, or the limit that would have to be higher.
         comm: what the process that has asked calls itself, see `Asker`; None where it is not known, as when it has
             ended since. Of several that have asked for the same meanwhile, one.
         pid: its own, as the sandbox has it; None likewise.

@@ -27,7 +27,7 @@ from .handoff import Handoff
 from .inbound import Visit, listen_on_host
 from .listener import Listener
 from .nameserver import NameServer
-from .network import Rules, Verdict, denial_of, granted, judge_name, refused
+from .network import Rules, Verdict, denial_of, exhausted, granted, judge_name, refused
 from .publish import Published
 from .question import Questions
 from .resolver import Names, Resolver
@@ -131,7 +131,9 @@ class Gateway:
         See `FlowOwner`.
         """
         most = self._limits.bytes
-        return refused(f"it has moved {most} bytes already") if most and sum(self.moved) > most else None
+        if not most or sum(self.moved) <= most:
+            return None
+        return exhausted(f"it has moved {most} bytes already", f"more than network_bytes = {most}")
 
     def _cut_all(self) -> None:
         self._flows.cut()
@@ -300,7 +302,8 @@ class Gateway:
         self._connections.add(connection)
         self._sweep_later()
         if len(self._connections) > self._connections_max:
-            return refused(f"it has {self._connections_max} connections already")
+            most = self._connections_max
+            return exhausted(f"it has {most} connections already", f"more than network_connections = {most}")
         return self.budget()
 
     # Visitors.

@@ -18,7 +18,17 @@ from .rule import EVERY_PORT, Protocol, Rule, is_name, rule_for
 if TYPE_CHECKING:
     from .address import Address
 
-__all__ = ["Rules", "Verdict", "denial_of", "granted", "judge", "judge_name", "names_address", "refused"]
+__all__ = [
+    "Rules",
+    "Verdict",
+    "denial_of",
+    "exhausted",
+    "granted",
+    "judge",
+    "judge_name",
+    "names_address",
+    "refused",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +51,14 @@ class Verdict:
         rule: the rule that says so; None where nothing is said about it, which denies.
         why: a few words, for a denial.
         any_name: whether a rule has to say that, to allow it.
+        cure: what would allow it, where that is no rule.
     """
 
     allowed: bool
     rule: Rule | None
     why: str = ""
     any_name: bool = False
+    cure: str = ""
 
 
 def granted(rule: Rule | None) -> Verdict:
@@ -63,6 +75,17 @@ def refused(why: str, rule: Rule | None = None, *, any_name: bool = False) -> Ve
     return Verdict(allowed=False, rule=rule, why=why, any_name=any_name)
 
 
+def exhausted(why: str, cure: str) -> Verdict:
+    """
+    It may not, since there is too much already: no rule would help, but a higher limit.
+
+    Args:
+        why: a few words.
+        cure: which, and what it is.
+    """
+    return Verdict(allowed=False, rule=None, why=why, cure=cure)
+
+
 def denial_of(subject: str, port: int | None, verdict: Verdict, protocol: Protocol = "tcp") -> Denial:
     """
     What is noted of a refusal: why, and the line of policy that would allow it.
@@ -77,6 +100,8 @@ def denial_of(subject: str, port: int | None, verdict: Verdict, protocol: Protoc
         rule = str(verdict.rule)
         cure = f'take "{rule}" from deny_network'
         return Denial("network", subject, port, verdict.why, rule, cure)
+    if verdict.cure:
+        return Denial("network", subject, port, verdict.why, "", verdict.cure)
     allowing = subject if port is None else rule_for(subject, port, protocol, any_name=verdict.any_name)
     return Denial("network", subject, port, verdict.why, "", f'network = ["{allowing}"]')
 

@@ -361,6 +361,7 @@ def test_connections_are_bounded(limit, expected, echo):
     assert expected == result.exit_code
     whys = [denial.why for denial in result.denials]
     assert (["it has 5 connections already"] if expected else []) == whys
+    assert ({"more than network_connections = 5"} if expected else set()) == {d.cure for d in result.denials}
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("1M", errno.ECONNRESET), ("100M", 0)])
@@ -382,10 +383,14 @@ except OSError as exc:
 """
     with jail.Sandbox(network=[f"localhost:{echo}"], network_bytes=limit) as box:
         result = python(box, code, echo)
+        after = python(box, code, echo)
 
-    assert expected == result.exit_code
+    assert expected == result.exit_code == after.exit_code
+    told = {(denial.why, denial.cure) for denial in after.denials}  # a program may try both addresses
+    cut = {("it has moved 1048576 bytes already", "more than network_bytes = 1048576")}
+    assert (cut if expected else set()) == told
     assert 1_000_000 < result.usage.network_bytes <= 6_000_000
-    assert expected or 6_000_000 == box.usage.network_bytes
+    assert expected or 12_000_000 == box.usage.network_bytes
 
 
 def test_idle_connections_are_cut(echo):

@@ -178,7 +178,8 @@ def test_too_many_bytes(server):
         result = ask(box, host, port, 40000, seconds=0.5)
 
     assert errno.ETIMEDOUT == result.exit_code
-    assert {"it has moved 102400 bytes already"} == {denial.why for denial in result.denials}
+    told = {(denial.why, denial.cure) for denial in result.denials}
+    assert {("it has moved 102400 bytes already", "more than network_bytes = 102400")} == told
 
 
 def test_too_many_bytes_at_once(server, caplog):

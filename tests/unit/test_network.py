@@ -6,9 +6,9 @@ import pytest
 
 from jail.address import meant, parse_address, why_special
 from jail.errors import PolicyError
-from jail.network import Rules, judge, judge_name
+from jail.network import Rules, denial_of, exhausted, judge, judge_name, refused
 from jail.policy import Policy
-from jail.rule import is_name, parse_denial, parse_rule, ports_of
+from jail.rule import is_name, parse_denial, parse_rule, ports_of, rule_for
 
 PUBLIC = "93.184.215.14"
 
@@ -346,3 +346,21 @@ def test_refuse_names_key_and_place():
         Policy.from_toml('network = [\n  "a.org",\n  "b.org:",\n]\n', source="p.toml")
 
     assert ("network", "p.toml:3") == (caught.value.key, caught.value.source)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cure"),
+    [
+        (refused("no rule allows this"), 'network = ["a.test:80"]'),
+        (refused("TLS says b.test", any_name=True), 'network = ["a.test:80 any-name"]'),
+        (refused("denied by deny_network", rule_for("a.test", 80)), 'take "a.test:80" from deny_network'),
+        (exhausted("too much", "more than network_bytes = 5"), "more than network_bytes = 5"),
+    ],
+)
+def test_cure(verdict, cure):
+    """
+    A denial names the rule, or the limit, that would have to be another.
+    """
+    denial = denial_of("a.test", 80, verdict)
+
+    assert (verdict.why, cure) == (denial.why, denial.cure)
