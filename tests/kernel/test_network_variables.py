@@ -30,12 +30,13 @@ PYTHON = (sys.executable, "-I", "-S", "-c")
 
 # Prints what became of each command in one sandbox.
 RUN = """
-import json, jail, os, sys
+import dataclasses, json, jail, os, sys
 fields, *commands = map(json.loads, sys.argv[1:])
 with jail.Sandbox(resolver=lambda _: ["127.0.0.1"], timeout=60, **fields) as box:
     seen = [box.run(cmd) for cmd in commands]
 print(json.dumps([{"code": r.exit_code, "out": r.stdout.text, "err": r.stderr.text,
-                   "denials": [str(d) for d in r.denials], "bytes": r.usage.network_bytes} for r in seen]))
+                   "denials": [str(dataclasses.replace(d, comm=None, pid=None)) for d in r.denials],
+                   "bytes": r.usage.network_bytes} for r in seen]))
 """
 # Says to the proxy of the environment what it is given, a piece each time that something has come, and prints the rest.
 TALK = """
