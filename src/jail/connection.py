@@ -134,6 +134,8 @@ class Carried:
         """
         Close its descriptors, in a forked copy of the harness.
         """
+        if self._dial is not None:
+            self._dial.drop()
         self._sock.close()
 
 
@@ -407,6 +409,14 @@ class Connection(Carried):
         """
         self._stop_listening()
         super().cut()
+
+    def drop(self) -> None:
+        """
+        See `Carried`.
+        """
+        if self._listening is not None:
+            self._listening.close()
+        super().drop()
 
 
 def _loopback(address: Address) -> list[Address]:

@@ -200,6 +200,13 @@ class Dial:
         elif sock:
             sock.close()
 
+    def drop(self) -> None:
+        """
+        Close its descriptors, in a forked copy of the harness.
+        """
+        for sock in self._trying:
+            sock.close()
+
 
 def _interleave(addresses: Sequence[Address]) -> list[Address]:
     """

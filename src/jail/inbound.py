@@ -179,11 +179,3 @@ class Visit(Carried):
         if self.pair is None:
             inner.close()
             self._reset()
-
-    def drop(self) -> None:
-        """
-        See `Carried`.
-        """
-        if isinstance(self._dial, InwardDial):
-            self._dial.drop()
-        super().drop()

@@ -200,3 +200,12 @@ class Tunnel:
             on_end(sock)
         elif sock:
             sock.close()
+
+    def drop(self) -> None:
+        """
+        Close its descriptors, in a forked copy of the harness.
+        """
+        if self._dial is not None:
+            self._dial.drop()
+        if self._sock is not None:
+            self._sock.close()

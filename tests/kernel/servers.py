@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.server
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -87,6 +88,24 @@ def serving(handler, context=None, *, joins=False):
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextlib.contextmanager
+def full_server():
+    """
+    A server on 127.0.0.1 with no place in its queue: who connects now waits. Yields its socket.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        while True:
+            sock = stack.enter_context(socket.socket())
+            sock.settimeout(0.2)
+            try:
+                sock.connect(listener.getsockname())
+            except TimeoutError:
+                break
+        sock.close()
+        yield listener
 
 
 def make_authority(place):

@@ -17,6 +17,8 @@ import threading
 
 import pytest
 
+from kernel.servers import full_server
+
 pytestmark = pytest.mark.needs("landlock_abi_6", "libseccomp", "seccomp_notify")
 
 # Prints how a program ended that ran under some rules, what it said, and what it was refused.
@@ -100,16 +102,7 @@ def full():
     """
     A server with no place in its queue: who connects now waits.
     """
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        while True:
-            sock = stack.enter_context(socket.socket())
-            sock.settimeout(0.2)
-            try:
-                sock.connect(listener.getsockname())
-            except TimeoutError:
-                break
-        sock.close()
+    with full_server() as listener:
         yield listener
 
 

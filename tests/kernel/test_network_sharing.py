@@ -12,6 +12,7 @@ import pytest
 
 import jail
 import jail.aio
+from kernel.servers import full_server
 
 pytestmark = pytest.mark.needs("userns", "netns")
 
@@ -116,13 +117,13 @@ def test_from_asyncio(echo):
     assert ([b"0\n", b"1\n", b"2\n"], ["b.test"]) == asyncio.run(main())
 
 
-def links():
+def link_of(fd):
     """
-    What this process has open.
+    What a descriptor is for; nothing where it is that of the listing itself.
     """
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
-            yield os.readlink(f"/proc/self/fd/{fd}")
+    with contextlib.suppress(FileNotFoundError):
+        return os.readlink(f"/proc/self/fd/{fd}")
+    return ""
 
 
 def test_forked_copy_of_the_harness(echo):
@@ -135,7 +136,7 @@ def test_forked_copy_of_the_harness(echo):
         if pid == 0:
             code = 1
             try:
-                kept = sum("eventpoll" in link for link in links())
+                kept = sum("eventpoll" in link_of(fd) for fd in os.listdir("/proc/self/fd"))
                 own = jail.run(talk("a.test", echo), **rules("a.test", echo), timeout=60).stdout
                 code = 0 if own == b"word\n" and kept == 0 else 2
             except BaseException:
@@ -144,3 +145,82 @@ def test_forked_copy_of_the_harness(echo):
                 os._exit(code)
         assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert b"word\n" == box.run(talk("a.test", echo)).stdout
+
+
+# One connection that goes nowhere yet, and another that is answered: then the first is on its way.
+TWO = """
+import socket, sys
+a = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
+input()
+b = socket.create_connection(("127.0.0.1", int(sys.argv[3])), 20)
+b.sendall(b"word")
+print(b.recv(4).decode(), flush=True)
+input()
+"""
+
+
+def ends():
+    """
+    The addresses and ports that this process has sockets at.
+    """
+    found = set()
+    for fd, link in [(int(fd), link_of(fd)) for fd in os.listdir("/proc/self/fd")]:
+        if link.startswith("socket:"):
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                if sock.family != socket.AF_UNIX:
+                    found.add(sock.getsockname())
+    return found
+
+
+@contextlib.contextmanager
+def silent_server():
+    """
+    A server that takes a connection and says nothing.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.settimeout(20)
+        yield listener, lambda: stack.enter_context(listener.accept()[0])
+
+
+@contextlib.contextmanager
+def busy_server():
+    """
+    One that takes none.
+    """
+    with full_server() as listener:
+        yield listener, lambda: None
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "proxied"),
+    [
+        pytest.param(busy_server, "127.0.0.1", False, id="dialled"),
+        pytest.param(silent_server, "ok.test", False, id="listened_to"),
+        pytest.param(busy_server, "192.0.2.1", True, id="proxy_dialled"),
+        pytest.param(silent_server, "192.0.2.1", True, id="proxy_asked"),
+    ],
+)
+def test_forked_copy_of_a_connection_on_its_way(server, host, proxied, echo):
+    """
+    A forked child holds none of its sockets, wherever it is: it would keep a server waiting.
+    """
+    with server() as (listener, await_connection):
+        port = listener.getsockname()[1]
+        proxy = {"network_proxy": f"http://127.0.0.1:{port}"} if proxied else {}
+        rules = [f"{host}:{port}", f"127.0.0.1:{port}", f"127.0.0.1:{echo}"]
+        command = [PYTHON, "-I", "-c", TWO, host, str(port), str(echo)]
+        before = {*ends(), ("127.0.0.1", echo)}
+        with (
+            jail.Sandbox(network=rules, resolver=lambda _: ["127.0.0.1"], **proxy) as box,
+            box.popen(command, text=True, stdin=jail.PIPE, stdout=jail.PIPE) as process,
+        ):
+            await_connection()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert "word\n" == process.stdout.readline()
+            pid = os.fork()
+            if pid == 0:
+                os._exit(len(ends() - before))
+            assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            process.kill()
