@@ -60,8 +60,8 @@ host, echo, bulk = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def connect(count):
     for _ in range(count):
         with socket.create_connection((host, echo), 30) as sock:
-            sock.sendall(b"x")
-            if sock.recv(1) != b"x":
+            sock.sendall(bytes(1))
+            if sock.recv(1) != bytes(1):
                 raise OSError("nothing came back")
 
 def stream(direction, size):
@@ -88,9 +88,9 @@ def hold(count):
         for _ in range(count):
             socks.append(socket.create_connection((host, echo), 30))
         for sock in socks:
-            sock.sendall(b"x")
+            sock.sendall(bytes(1))
         for sock in socks:
-            good += sock.recv(1) == b"x"
+            good += sock.recv(1) == bytes(1)
     except OSError:
         pass
     for sock in socks:

@@ -9,8 +9,10 @@ rules have allowed it, and then exactly the address that was judged.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RESET", "Carried", "Connection", "Owner"]
 
+_GREETING_SECONDS = 10.0
+_END = b"\r\n\r\n"  # as which some servers take the end of a connection
 RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
 
 
@@ -151,6 +155,7 @@ class Connection(Carried):
     """
 
     __slots__ = (
+        "_heard_at",
         "_is_this_host",
         "_is_tunnelled",
         "_listening",
@@ -174,6 +179,7 @@ class Connection(Carried):
         self._reached: Address | None = None
         self._is_this_host = False
         self._is_tunnelled = False
+        self._heard_at = 0.0  # of time.monotonic: when there were bytes that do not tell yet
         self._listening: socket.socket | None = None  # a copy of `_sock`, while its greeting is awaited
 
     def begin(self) -> None:
@@ -345,8 +351,10 @@ class Connection(Carried):
         if not data:  # it has ended without a word, and that is passed on
             return granted(self.rule)
         greeting = read_greeting(data)
-        if greeting.kind == "more":
+        if greeting.kind == "more" and not _has_hung_up(sock):
             return None
+        if greeting.kind == "more":
+            greeting = read_greeting(data + _END)
         if greeting.kind == "other" or set(greeting.names) == {self.name}:
             return granted(self.rule)
         said = ", ".join(greeting.names) or "no name"
@@ -368,8 +376,14 @@ class Connection(Carried):
             return
         verdict = self._judge_greeting(self._listening)
         if verdict is None:
+            self._heard_at = self._heard_at or time.monotonic()
             return
+        self._conclude(verdict)
+
+    def _conclude(self, verdict: Verdict) -> None:
         self._stop_listening()
+        if self.pair is None:
+            return
         if verdict.allowed:
             self._owner.traffic.release(self.pair)
         else:
@@ -403,6 +417,16 @@ class Connection(Carried):
             self._deny(verdict)
         self._reset()
 
+    def sweep(self, now: float, idle_seconds: float) -> None:
+        """
+        See `Carried`: a program that has begun to say whom it talks to has some time to end.
+        """
+        if self._listening is not None and self._heard_at and self._heard_at + _GREETING_SECONDS <= now:
+            why = f"what it sends first to {self.name} may become a request, and does not in time"
+            self._conclude(refused(why, any_name=True))
+        else:
+            super().sweep(now, idle_seconds)
+
     def cut(self) -> None:
         """
         See `Carried`.
@@ -417,6 +441,15 @@ class Connection(Carried):
         if self._listening is not None:
             self._listening.close()
         super().drop()
+
+
+def _has_hung_up(sock: socket.socket) -> bool:
+    """
+    Whether there is an end behind what has come. POLLRDHUP, poll(2)
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _loopback(address: Address) -> list[Address]:

@@ -16,6 +16,7 @@ import threading
 import pytest
 
 import jail
+from jail import connection
 
 pytestmark = pytest.mark.needs("userns", "netns")
 
@@ -184,6 +185,85 @@ def test_host_of_http(box, web):
     rules = [f"ok.test:{web} any-name", f"127.0.0.1:{web}"]
     with jail.Sandbox(network=rules, resolver=local) as waived:
         assert 0 == python(waived, CONNECT, "ok.test", web, "other.test").exit_code
+
+
+SAY = """
+import errno, socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
+try:
+    for piece in sys.argv[3:]:
+        s.sendall(piece.encode().decode("unicode_escape").encode())
+        time.sleep(0.1)
+    print(s.recv(99).decode())
+except ConnectionResetError as exc:
+    sys.exit(exc.errno)
+"""
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        [r"\r\nGET / HTTP/1.1\r\n"],
+        [r"\r\n", r"GET / HTTP/1.1\r\n"],
+        [r"GET  / HTTP/1.1\r\n"],
+        [r"get", r" / HTTP/1.1\r\n"],
+        [r"PURGE / HTTP/1.1\r\n"],
+        [r"PUR", r"GE", r" / HTTP/1.1\r\n"],
+    ],
+)
+def test_host_of_a_request_that_is_odd(begin, web):
+    """
+    However a request is written, and in whatever pieces it comes, a server that would take it is not reached by it.
+    """
+    with jail.Sandbox(network=[f"ok.test:{web}", f"127.0.0.1:{web}"], resolver=local) as box:
+        denied = python(box, SAY, "ok.test", web, *begin, r"Host: other.test\r\n\r\n")
+        allowed = python(box, SAY, "ok.test", web, *begin, r"Host: ok.test\r\n\r\n")
+
+    assert errno.ECONNRESET == denied.exit_code
+    assert ["HTTP says other.test on a connection to ok.test"] == [denial.why for denial in denied.denials]
+    assert (0, ()) == (allowed.exit_code, allowed.denials), allowed.stderr
+
+
+def test_a_word_that_may_become_a_request(monkeypatch):
+    """
+    A first word without an end is held back for some time, and then refused with its cure; an end of line, an end of
+    file or any-name lets it go.
+    """
+    monkeypatch.setattr(connection, "_GREETING_SECONDS", 0.5)
+    with answering(b"PURGE") as port:
+        rules = [f"127.0.0.1:{port}", f"ok.test:{port}", f"waived.test:{port} any-name"]
+        with jail.Sandbox(network=rules, resolver=local) as box:
+            denied = python(box, SAY, "ok.test", port, "PURGE")
+            allowed = [
+                python(box, SAY, "ok.test", port, r"PURGE\n").stdout,
+                python(box, SAY, "waived.test", port, "PURGE").stdout,
+                python(box, SAY + "\n", "127.0.0.1", port, "PURGE").stdout,
+                python(box, SAY.replace("time.sleep(0.1)", "s.shutdown(1)"), "ok.test", port, "PURGE").stdout,
+            ]
+
+    assert errno.ECONNRESET == denied.exit_code
+    assert [f'network = ["ok.test:{port} any-name"]'] == [denial.cure for denial in denied.denials]
+    assert [b"yes\n"] * 4 == allowed
+
+
+@contextlib.contextmanager
+def answering(word):
+    """
+    A server on this host that says yes to a word. Yields the port.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    with server.accept()[0] as conn, contextlib.suppress(ConnectionError):
+                        conn.sendall(b"yes" if conn.recv(99).startswith(word) else b"no")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def test_name_of_a_private_address(web):

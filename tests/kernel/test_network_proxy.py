@@ -20,7 +20,7 @@ TALK = """
 import socket, sys
 try:
     s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
-    s.sendall(b"x" * int(sys.argv[3]))
+    s.sendall(bytes(int(sys.argv[3])))
     s.shutdown(socket.SHUT_WR)
     got = 0
     while data := s.recv(65536):

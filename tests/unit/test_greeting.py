@@ -108,8 +108,10 @@ def test_tls_in_pieces(data):
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ("http",)),
         (b"SSH-2.0-OpenSSH_9.2\r\n", ("other",)),
         (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", ("other",)),
-        (b"GETX / HTTP/1.1\r\n", ("other",)),
-        (b"get / HTTP/1.1\r\n", ("other",)),
+        (b"EHLO mail.test\r\n", ("other",)),
+        (b"0032git-upload-pack /x\0host=ok.test\0", ("other",)),
+        (b"AMQP\0\0\x09\1", ("other",)),
+        (b"*1\r\n$4\r\nPING\r\n", ("other",)),
     ],
 )
 def test_http(data, expected):
@@ -117,6 +119,72 @@ def test_http(data, expected):
     Every Host is found, and the target's; what is no request names nobody.
     """
     assert expected == said(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n",
+        b"\n\r\n GET / HTTP/1.1\r\nHost: b\r\n\r\n",
+        b"GET  /  HTTP/1.1 \r\nHost: b\r\n\r\n",
+        b"GET\t/\x0bHTTP/1.1\r\nHost: b\r\n\r\n",
+        b"PURGE / HTTP/1.1\r\nHost: b\r\n\r\n",
+        b"x" * 99 + b" / HTTP/1.1\r\nHost: b\r\n\r\n",
+        b"get / http/1.1\r\nHost: b\r\n\r\n",
+        b"GET / and more HTTP/1.1\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/9\r\nHost\x0b:\x0bb\r\n\r\n",
+        b"CONNECT b:443 HTTP/1.1\r\n\r\n",
+        b"GET HTTP://b/ HTTP/1.1\r\n\r\n",
+        b"GET  http://b/ HTTP/1.1\r\n\r\n",
+        b"GET\thttp://a@b:1/ HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_http_that_some_server_takes(data):
+    """
+    What is no good HTTP and is answered by some server all the same says whom it talks to.
+    """
+    assert ("http", "b") == said(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nX: y\rHost: b\r\nHost: a\r\n\r\n",
+        b"GET http://b\\@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /\r\n\r\n",
+    ],
+)
+def test_http_that_is_read_in_two_ways(data):
+    """
+    Of what is read in two ways no name counts; HTTP/0.9 has none.
+    """
+    assert ("http",) == said(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"\x15\3\1\0\2\1\x5a" + HELLO, "tls"),
+        (b"\x14\3\3\0\1\1", "tls"),
+        (b"\x80\x2e\1\3\1\0\x15\0\0\0\x10", "tls"),
+        (b"\x15\3", "more"),
+        (b"\x15\x09\1\0", "other"),
+        (b"\x80\x2e\x09\3\1", "other"),
+    ],
+)
+def test_tls_that_some_server_takes(data, expected):
+    """
+    An alert before a ClientHello, which Go's server passes over, or one of SSL 2.0: there is no name.
+    """
+    assert (expected,) == said(data)
+
+
+@pytest.mark.parametrize("data", [b"word", b"word and word", b"\r\n", b"PURGE"])
+def test_what_may_become_a_request(data):
+    """
+    A method is any token, so that a word is no answer.
+    """
+    assert [("more",), ("other",)] == [said(data), said(data + b" \0")]
 
 
 def test_http_in_pieces():
