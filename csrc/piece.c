@@ -90,26 +90,31 @@ static void mark_bulk(struct jail_pair *pair, int direction, int is_bulk)
 	pair->bulk = is_bulk ? pair->bulk | bit : pair->bulk & ~bit;
 }
 
-/* One, in one direction.  Bytes; 0: the end; or -errno, and whether that is for want of room on the other side. */
-ssize_t jail_piece_move(struct jail_traffic *traffic, struct jail_pair *pair, int direction,
-			int *is_stuck)
+/*
+ * One, in one direction.  Bytes; 0: the end; or -errno.
+ *
+ * What splice(2) finds nothing of may still be there: it stops before a byte
+ * that is urgent, and says so as if nothing had come, or as the end.
+ */
+ssize_t jail_piece_move(struct jail_traffic *traffic, struct jail_pair *pair, int direction)
 {
 	int from = pair->fds[direction], to = pair->fds[!direction];
 	struct jail_pipe *pipe = pair->pipes[direction];
-	uint32_t come;
-	ssize_t n;
+	uint32_t come = 0;
+	ssize_t n = 0;
 
 	if (!pipe && pair->bulk >> direction & 1)
 		pipe = pair->pipes[direction] = take(traffic->pipes);
-	n = pipe ? move_by_pipe(pipe, from, to, &come) :
-		   jail_piece_copy(traffic->buffer, traffic->buffer_len, from, to, &come);
-	if (come)
-		mark_bulk(pair, direction, come >= BULK);
-	*is_stuck = come || (pipe && pipe->held);
+	if (pipe)
+		n = move_by_pipe(pipe, from, to, &come);
 	if (pipe && !pipe->held) {
 		give_back(pipe);
 		pair->pipes[direction] = NULL;
 	}
+	if (!pipe || (!pipe->held && !come && (n == 0 || n == -EAGAIN)))
+		n = jail_piece_copy(traffic->buffer, traffic->buffer_len, from, to, &come);
+	if (come)
+		mark_bulk(pair, direction, come >= BULK);
 	return n;
 }
 

@@ -25,7 +25,7 @@
 #define EVENTS_MAX 256
 #define ROUNDS 16 /* of a buffer each, before others have their turn */
 #define BOTH 3U
-#define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
+#define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 #define ORDERS UINT64_MAX /* among events: not of a pair */
 
 static uint64_t now_ns(void)
@@ -74,7 +74,7 @@ static void finish(struct jail_traffic *traffic, uint32_t number, int err)
 	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 
 	pair->err = err;
-	pair->awaits_room = pair->is_begun = 0;
+	pair->is_begun = 0;
 	jail_piece_drop(pair);
 	for (int side = 0; side < 2; side++) {
 		if (err)
@@ -97,17 +97,6 @@ static int count(struct jail_account *account, struct jail_pair *pair, int direc
 	return !account->most || n + other <= account->most;
 }
 
-/* Have room to send be an event: from the first time on that there is none, which for most pairs is never. */
-static int await_room(struct jail_traffic *traffic, uint32_t number, int side)
-{
-	struct jail_pair *pair = &traffic->pairs[number];
-
-	if (pair->awaits_room >> side & 1)
-		return 0;
-	pair->awaits_room |= 1U << side;
-	return control(traffic, number, side, EPOLL_CTL_MOD, EVENTS | EPOLLOUT);
-}
-
 /* As much as goes, in one direction.  0: no more for now; 1: there is more; or -errno. */
 static int move(struct jail_traffic *traffic, uint32_t number, int direction)
 {
@@ -115,8 +104,7 @@ static int move(struct jail_traffic *traffic, uint32_t number, int direction)
 	struct jail_account *account = &traffic->accounts[pair->account];
 
 	for (int round = 0; round < ROUNDS; round++) {
-		int is_stuck = 0;
-		ssize_t n = jail_piece_move(traffic, pair, direction, &is_stuck);
+		ssize_t n = jail_piece_move(traffic, pair, direction);
 
 		if (n == 0) {
 			pair->ended |= 1U << direction;
@@ -124,8 +112,6 @@ static int move(struct jail_traffic *traffic, uint32_t number, int direction)
 				return -errno;
 			return 0;
 		}
-		if (n == -EAGAIN && is_stuck)
-			return await_room(traffic, number, !direction);
 		if (n < 0)
 			return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
 		if (!count(account, pair, direction, (uint64_t)n))

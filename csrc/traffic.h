@@ -40,9 +40,8 @@ struct jail_pair {
 	uint32_t is_held;  /* nothing is read from the program's yet */
 	uint32_t ended;	   /* one bit for each direction that has */
 	uint32_t is_queued;
-	uint32_t next;	      /* in the queue of those that have more to move */
-	uint32_t bulk;	      /* one bit for each direction in which much has come at once */
-	uint32_t awaits_room; /* one bit for each side of which room is an event */
+	uint32_t next; /* in the queue of those that have more to move */
+	uint32_t bulk; /* one bit for each direction in which much has come at once */
 	struct jail_pipe *pipes[2];
 	int32_t err; /* errno that ended it; 0: both sides have */
 	uint64_t moved[2];

@@ -207,7 +207,7 @@ class Connection(Carried):
         elif self.name is not None:
             self._owner.lookups.find(self.name, self._found)
         elif self.rule is not None and self.rule.host == "localhost":
-            self._connect(_loopback(self.address))
+            self._found(_loopback(self.address))
         else:
             self._connect([self.address])
 
@@ -342,6 +342,7 @@ class Connection(Carried):
         """
         if self.name is None or (self.rule and self.rule.any_name):
             return granted(self.rule)
+        is_whole = _has_hung_up(sock)  # before the look: what comes after it is not in what was looked at
         try:
             data = sock.recv(GREETING_BYTES_MAX, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -351,7 +352,7 @@ class Connection(Carried):
         if not data:  # it has ended without a word, and that is passed on
             return granted(self.rule)
         greeting = read_greeting(data)
-        if greeting.kind == "more" and not _has_hung_up(sock):
+        if greeting.kind == "more" and not is_whole:
             return None
         if greeting.kind == "more":
             greeting = read_greeting(data + _END)

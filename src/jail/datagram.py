@@ -8,15 +8,15 @@ the program has sent to. All of it is done in the harness's network thread.
 
 from __future__ import annotations
 
-import collections
 import contextlib
+import functools
 import socket
 import time
 import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .address import parse_packed
+from .address import parse_address, parse_packed
 from .asker import Origin
 from .dial import Lookups
 from .loop import READ
@@ -33,6 +33,7 @@ __all__ = ["FlowOwner", "Flows"]
 
 _AT_ONCE = 64  # datagrams of one socket, before others have their turn
 _WAITING_MAX = 16  # datagrams of a flow whose name is looked up
+_WAITING_BYTES_MAX = 4 << 20  # of all flows
 _DATAGRAM_BYTES = 65535
 _IDLE_SECONDS = (
     60.0  # RFC 4787 section 4.3 has two minutes at least for what answers the internet; this answers itself
@@ -80,7 +81,7 @@ class _Flow:
     One of them, until it is idle or its rule is gone.
     """
 
-    __slots__ = ("address", "at", "back", "key", "name", "other", "peer", "port", "waiting")
+    __slots__ = ("address", "at", "back", "key", "name", "other", "ours", "peer", "port", "waiting")
 
     def __init__(self, key: _Key, port: int, name_of: Callable[[str], str | None]) -> None:
         _, _, sent_to = self.key = key
@@ -90,7 +91,8 @@ class _Flow:
         self.port = port
         self.other: socket.socket | None = None
         self.peer: Address | None = None
-        self.waiting: collections.deque[bytes] = collections.deque(maxlen=_WAITING_MAX)
+        self.ours: Address | None = None
+        self.waiting: list[bytes] = []
         self.at = time.monotonic()
 
     @property
@@ -118,6 +120,8 @@ class Flows:
         self._flows_max = flows_max
         self._idle_seconds = min(idle_seconds, _IDLE_SECONDS)
         self._listening: dict[socket.socket, int] = {}
+        self._awaiting: dict[str, set[_Flow]] = {}
+        self._waiting_bytes = 0
         self._flows: dict[_Key, _Flow] = {}  # in the order of their last use
         self._buffer = memoryview(bytearray(_DATAGRAM_BYTES))
         self._is_sweeping = False
@@ -168,7 +172,7 @@ class Flows:
         if flow.name is None:
             self._connect(flow, [flow.address])
         else:
-            self._owner.lookups.find(flow.name, lambda found: self._found(flow, found))
+            self._look_up(flow, flow.name)
         return flow if self._is_there(flow) else None
 
     def _is_there(self, flow: _Flow) -> bool:
@@ -176,6 +180,36 @@ class Flows:
 
     def _judge(self, flow: _Flow, address: Address | None) -> Verdict:
         return judge(self._owner.rules, flow.name, address, flow.port, "udp")
+
+    def _judge_now(self, flow: _Flow) -> Verdict:
+        """
+        By whom it has reached, once it has.
+        """
+        rules, peer = self._owner.rules, flow.peer
+        verdict = self._judge(flow, flow.address if flow.name is None and peer is None else peer)
+        is_this_host = peer is not None and flow.ours == peer
+        if (
+            not verdict.allowed
+            or peer is None
+            or not is_this_host
+            or names_address(rules, peer, flow.port, "udp")
+        ):
+            return verdict
+        return refused(f"{peer} is this host, by a public address, and no rule names it")
+
+    def _look_up(self, flow: _Flow, name: str) -> None:
+        """
+        One question for all the flows that wait for its answer.
+        """
+        if name in self._awaiting:
+            self._awaiting[name].add(flow)
+            return
+        self._awaiting[name] = {flow}
+        self._owner.lookups.find(name, functools.partial(self._answered, name))
+
+    def _answered(self, name: str, addresses: list[Address]) -> None:
+        for flow in self._awaiting.pop(name, set()):
+            self._found(flow, addresses)
 
     def _found(self, flow: _Flow, addresses: list[Address]) -> None:
         if not self._is_there(flow):
@@ -198,23 +232,33 @@ class Flows:
                     socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
                 )
                 other.connect((str(address), flow.port))
-                is_this_host = other.getsockname()[0] == str(address)
-                if is_this_host and not names_address(self._owner.rules, address, flow.port, "udp"):
-                    self._end(
-                        flow, refused(f"{address} is this host, by a public address, and no rule names it")
-                    )
+                flow.ours, flow.peer = (
+                    parse_address(name()[0].partition("%")[0])
+                    for name in (other.getsockname, other.getpeername)
+                )
+                verdict = self._judge_now(flow)
+                if not verdict.allowed:
+                    self._end(flow, verdict)
                     return
                 on_failure.pop_all()
-                flow.other, flow.peer = other, address
+                flow.other = other
                 self._owner.reactor.watch(other.fileno(), READ, lambda: self._receive(flow))
-                while flow.waiting and flow.other is not None:
-                    self._send(flow, memoryview(flow.waiting.popleft()))
+                for datagram in self._take_waiting(flow):
+                    if flow.other is not None:
+                        self._send(flow, memoryview(datagram))
                 return
         self._end(flow, None)
 
+    def _take_waiting(self, flow: _Flow) -> list[bytes]:
+        waiting, flow.waiting = flow.waiting, []
+        self._waiting_bytes -= sum(map(len, waiting))
+        return waiting
+
     def _send(self, flow: _Flow, datagram: memoryview) -> None:
         if flow.other is None:
-            flow.waiting.append(bytes(datagram))
+            if len(flow.waiting) < _WAITING_MAX and self._waiting_bytes + len(datagram) <= _WAITING_BYTES_MAX:
+                flow.waiting.append(bytes(datagram))
+                self._waiting_bytes += len(datagram)
             return
         self._owner.count(len(datagram), 0)
         if flow.other is None:  # it was cut: too many bytes
@@ -249,6 +293,9 @@ class Flows:
 
     def _drop(self, flow: _Flow) -> None:
         del self._flows[flow.key]
+        self._take_waiting(flow)
+        if flow.name in self._awaiting:
+            self._awaiting[flow.name].discard(flow)
         if flow.other is not None:
             self._owner.reactor.unwatch(flow.other.fileno())
             flow.other.close()
@@ -259,7 +306,7 @@ class Flows:
         The rules have changed: end what may not be any more.
         """
         for flow in list(self._flows.values()):
-            verdict = self._judge(flow, flow.address if flow.name is None else flow.peer)
+            verdict = self._judge_now(flow)
             if not verdict.allowed:
                 self._end(flow, verdict)
 

@@ -165,7 +165,9 @@ class Gateway:
         return "http://{}:{}".format(*PROXY) if self.has_proxy else None
 
     def _take(self, fd: int) -> None:
-        self._serve(socket.socket(fileno=fd))
+        sock = socket.socket(fileno=fd)
+        sock.settimeout(0)  # whatever socket.setdefaulttimeout says
+        self._serve(sock)
 
     def _serve(self, sock: socket.socket) -> None:
         if self._is_closed:

@@ -53,6 +53,7 @@ class Listener:
             self._reactor.unwatch(self.sock.fileno())
             self._reactor.later(_NO_DESCRIPTOR_SECONDS, lambda: self.open(begin))
             return
+        sock.settimeout(0)  # whatever socket.setdefaulttimeout says
         begin(sock)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ program connects to its address. RFC 1035; the parsing is dnspython's.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ __all__ = ["Names", "Resolver"]
 
 _TTL = 60
 _HEADER_BYTES = 12
+_QUERY_BYTES_MAX = 1232  # what goes over UDP everywhere: DNS flag day 2020
+_FORMERR = b"\x80\x01" + bytes(8)  # the rest of a header, RFC 1035 section 4.1.1
 NAMES_MAX = 16384
 _KNOWN_MAX = 1024
 
@@ -97,13 +100,15 @@ class Resolver:
             return None
         if known := self._known.get(packet[2:]):
             return packet[:2] + known
+        if not _is_plain(packet):
+            return packet[:2] + _FORMERR
         try:
             query = dns.message.from_wire(packet)
             reply = dns.message.make_response(query, recursion_available=True)
             reply.set_rcode(self._fill(query, reply, on_refused))
             wire = reply.to_wire()
         except (dns.exception.DNSException, ValueError):  # ValueError: a number that no enumeration takes
-            return packet[:2] + b"\x80\x01" + bytes(8)  # FORMERR, RFC 1035 section 4.1.1
+            return packet[:2] + _FORMERR
         if reply.answer and len(self._known) < _KNOWN_MAX:
             self._known[packet[2:]] = wire[2:]
         return wire
@@ -155,6 +160,14 @@ class Resolver:
         """
         service, protocol, host = (*name.split(".", 2), "", "")[:3]
         return service[:1] == protocol[:1] == "_" and self._allows(host)
+
+
+def _is_plain(packet: bytes) -> bool:
+    """
+    Whether a packet is one question, with an OPT record (RFC 6891) at most: of more, names can be made that take long.
+    """
+    questions, answers, authorities, others = struct.unpack_from("!4H", packet, 4)
+    return len(packet) <= _QUERY_BYTES_MAX and questions == 1 and answers == authorities == 0 and others <= 1
 
 
 def _text(name: dns.name.Name) -> str | None:

@@ -2,6 +2,7 @@
 The mover of bytes: what comes at one socket goes out at the other, whole, in order, and no faster than it is taken.
 """
 
+import functools
 import os
 import random
 import signal
@@ -154,6 +155,48 @@ def test_a_limit_holds_for_what_has_come_before():
             assert ended.wait(20)
             with pytest.raises(ConnectionResetError):
                 far.recv(1)
+
+
+def test_urgent_byte_in_a_bulk():
+    """
+    splice(2) takes a byte that is urgent for the end: it is not, and what comes behind it comes.
+    """
+    data = random.Random(5).randbytes(LOTS)
+    with Mover() as mover:
+        far, outside, ended = mover.pair()
+        with far, outside:
+
+            def run():
+                far.sendall(data)
+                far.send(b"!", socket.MSG_OOB)
+                far.sendall(data)
+                far.shutdown(socket.SHUT_WR)
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            assert data + data == receive(outside)
+            thread.join()
+        assert ended.wait(20)
+
+
+def test_a_server_that_sent_more_than_fits_before():
+    """
+    A pair that is stuck in the moment that it begins goes on when there is room.
+    """
+    with Mover() as mover:
+        for _ in range(50):
+            (far, program), (outside, other) = tcp_pair(), tcp_pair()
+            program.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            ended = threading.Event()
+            thread = send(outside, bytes(1 << 20))
+            while len(other.recv(1 << 20, socket.MSG_PEEK)) < 1 << 15:
+                pass
+            mover.called(functools.partial(mover.traffic.add, program, other, mover.account, ended.set))
+            with far, outside:
+                far.shutdown(socket.SHUT_WR)
+                assert 1 << 20 == len(receive(far))
+                thread.join()
+            assert ended.wait(20)
 
 
 def test_silence_after_a_bulk():

@@ -128,6 +128,7 @@ def test_names_are_bounded(resolver, monkeypatch):
 
 
 QUERY = dns.message.make_query("a.ok", "A").to_wire()
+LONG = dns.message.make_query("a.ok", "A", use_edns=0, pad=1300, payload=4096).to_wire()
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,9 @@ QUERY = dns.message.make_query("a.ok", "A").to_wire()
         pytest.param(QUERY + b"x", dns.rcode.FORMERR, id="more_than_it_says"),
         pytest.param(QUERY[:12] + b"\xc0\x0c\0\1\0\1", dns.rcode.FORMERR, id="pointer_to_itself"),
         pytest.param(QUERY[:5] + b"\2" + QUERY[6:] + QUERY[12:], dns.rcode.FORMERR, id="two_questions"),
+        pytest.param(QUERY[:7] + b"\1" + QUERY[8:], dns.rcode.FORMERR, id="an_answer_in_a_question"),
+        pytest.param(QUERY[:11] + b"\2" + QUERY[12:] + bytes(22), dns.rcode.FORMERR, id="two_more_records"),
+        pytest.param(LONG, dns.rcode.FORMERR, id="long"),
         pytest.param(QUERY[:-2] + b"\0\3", dns.rcode.REFUSED, id="another_class"),
         pytest.param(QUERY[:2] + b"\x10" + QUERY[3:], dns.rcode.NOTIMP, id="another_opcode"),
     ],
