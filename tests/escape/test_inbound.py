@@ -17,7 +17,7 @@ from kernel.test_inbound import serving, visit
 pytestmark = pytest.mark.needs("userns", "netns")
 
 CONNECT = "s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20); s.recv(1)"
-ASK = f"{CONNECT.partition(' s.')[0]} s.sendall(b'w'); s.recv(1) == b'w' or sys.exit(200)"
+ASK = f"{CONNECT.partition(' s.')[0]} s.sendall(b'w\\n'); s.recv(1) == b'w' or sys.exit(200)"
 
 
 @pytest.fixture(autouse=True)

@@ -270,7 +270,7 @@ def test_what_is_not_taken_is_not_fetched():
             sent = stuff(far)
             moved = mover.account.moved[0]
             assert 0 < mover.pipes()[2] <= 262144
-            assert moved < sent < LOTS
+            assert moved < sent
         assert ended.wait(20)
 
 
