@@ -98,9 +98,8 @@ static int count(struct jail_account *account, struct jail_pair *pair, int direc
 }
 
 /* As much as goes, in one direction.  0: no more for now; 1: there is more; or -errno. */
-static int move(struct jail_traffic *traffic, uint32_t number, int direction)
+static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direction)
 {
-	struct jail_pair *pair = &traffic->pairs[number];
 	struct jail_account *account = &traffic->accounts[pair->account];
 
 	for (int round = 0; round < ROUNDS; round++) {
@@ -132,7 +131,7 @@ static void serve(struct jail_traffic *traffic, uint32_t number)
 	for (int direction = 0; direction < 2 && r >= 0; direction++) {
 		int more = pair->ended >> direction & 1 || (!direction && pair->is_held) ?
 				   0 :
-				   move(traffic, number, direction);
+				   move(traffic, pair, direction);
 
 		r = more < 0 ? more : r | more;
 	}
