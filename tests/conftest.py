@@ -12,9 +12,11 @@ import pytest
 from hypothesis import settings
 
 import jail
+from jail.loop import pump
 
 REQUIRED = frozenset(filter(None, os.environ.get("JAIL_REQUIRE", "").split(",")))
 PROGRAMS_REQUIRED = os.environ.get("JAIL_REQUIRE_PROGRAMS") == "1"
+PUMP_SECONDS = 30.0  # it ends at once when nothing runs; what is still waited for after that is left behind
 LEAK_CHECKED = tuple(Path(__file__).parent / name for name in ("kernel", "escape", "vm"))
 
 # A property may take its time on a slow machine; one that hangs is for the suite's own timeout.
@@ -69,6 +71,8 @@ def _no_leaks(request):
         return
     before = traces()
     yield
+    if thread := pump.thread:  # its end is its own affair, and nobody's to wait for
+        thread.join(PUMP_SECONDS)
     after = traces()
     left = {kind: new for kind in before if (new := after[kind] - before[kind])}
     lost = {kind: old for kind in before if (old := before[kind] - after[kind])}

@@ -11,23 +11,12 @@ import pytest
 
 import jail
 from escape.harness import ACT, PYTHON
-from jail.loop import pump
 from kernel.test_inbound import serving, visit
 
 pytestmark = pytest.mark.needs("userns", "netns")
 
 CONNECT = "s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20); s.recv(1)"
 ASK = f"{CONNECT.partition(' s.')[0]} s.sendall(b'w\\n'); s.recv(1) == b'w' or sys.exit(200)"
-
-
-@pytest.fixture(autouse=True)
-def _idle_pump():
-    """
-    The pump's thread lets go of its descriptors before anybody counts them.
-    """
-    yield
-    if thread := pump.thread:
-        thread.join(30)
 
 
 def attempt(box, address, port, act=CONNECT):

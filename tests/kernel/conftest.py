@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 import jail
-from jail.loop import pump
 from kernel.panes import Pane
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -73,16 +72,6 @@ def box():
     """
     with jail.Sandbox() as box:
         yield box
-
-
-@pytest.fixture
-def idle_pump():
-    """
-    The pump's thread lets go of its descriptors before anybody counts them.
-    """
-    yield
-    if thread := pump.thread:
-        thread.join(30)
 
 
 class Harness:

@@ -18,7 +18,7 @@ import pytest
 import jail
 from jail.delegation import find_place, sweep
 
-pytestmark = [pytest.mark.needs("cgroup"), pytest.mark.usefixtures("idle_pump")]
+pytestmark = pytest.mark.needs("cgroup")
 
 HOG = "a = []\nwhile True: a.append(b'x' * (1 << 20))"
 TMPFS_HOG = "f = open('/tmp/f', 'wb')\nwhile True: f.write(b'x' * (1 << 20))"

@@ -194,7 +194,6 @@ def test_allow_less(way, tree, hooks, attempt):
         assert errno.EROFS == attempt(CREATE, hooks, box=box)
 
 
-@pytest.mark.usefixtures("idle_pump")
 @pytest.mark.parametrize("way", FILE_WAYS)
 def test_report_while_running(way, tree, secret):
     """

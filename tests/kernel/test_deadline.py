@@ -15,7 +15,6 @@ import pytest
 import jail
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
-pytestmark = pytest.mark.usefixtures("idle_pump")
 
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
 

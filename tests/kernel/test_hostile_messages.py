@@ -24,7 +24,7 @@ from jail import wire
 from jail.ops import Op, OpKind
 from jail.wire import Event, EventKind, ExecFlag, FileCall, Phase, RequestKind, Step
 
-pytestmark = [pytest.mark.needs("userns"), pytest.mark.usefixtures("idle_pump")]
+pytestmark = pytest.mark.needs("userns")
 
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
 

@@ -16,7 +16,7 @@ import pytest
 import jail
 import jail.aio
 
-pytestmark = [pytest.mark.needs("userns", "netns"), pytest.mark.usefixtures("idle_pump")]
+pytestmark = pytest.mark.needs("userns", "netns")
 
 PYTHON = jail.probe().bin_directory + "/python3"
 

@@ -15,8 +15,6 @@ import pytest
 
 import jail
 
-pytestmark = pytest.mark.usefixtures("idle_pump")
-
 ANONYMOUS = "a = []\nwhile True: a.append(b'x' * (1 << 20))"
 TMPFS = "f = open('/tmp/f', 'wb')\nwhile True: f.write(b'x' * (1 << 20))"
 MEMFD = "import os\nwhile True: os.write(os.memfd_create('m'), b'x' * (1 << 20))"

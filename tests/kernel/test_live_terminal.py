@@ -13,7 +13,6 @@ import time
 import pytest
 
 import jail
-from jail.loop import pump
 
 pytestmark = [pytest.mark.needs("userns"), pytest.mark.program("setsid", "stty")]
 
@@ -100,8 +99,6 @@ def sit(tmp_path, monkeypatch):
         user.leave()
     for box in boxes:
         box.close()
-    if thread := pump.thread:
-        thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize("way", ["run", "exec"])

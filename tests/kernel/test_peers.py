@@ -11,7 +11,7 @@ import jail
 import jail.aio
 from kernel.test_inbound import ECHO, PYTHON, serving
 
-pytestmark = [pytest.mark.needs("userns", "netns"), pytest.mark.usefixtures("idle_pump")]
+pytestmark = pytest.mark.needs("userns", "netns")
 
 TALK = """
 import socket, sys

@@ -12,7 +12,7 @@ import pytest
 
 import jail
 
-pytestmark = [pytest.mark.needs("userns", "proc"), pytest.mark.usefixtures("idle_pump")]
+pytestmark = pytest.mark.needs("userns", "proc")
 
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
 

@@ -12,7 +12,7 @@ import pytest
 
 import jail
 
-pytestmark = [pytest.mark.needs("userns"), pytest.mark.usefixtures("idle_pump")]
+pytestmark = pytest.mark.needs("userns")
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 WAIT = "import sys; sys.stdin.read()"

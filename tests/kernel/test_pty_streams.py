@@ -9,7 +9,7 @@ import pytest
 
 import jail
 
-pytestmark = [pytest.mark.needs("userns"), pytest.mark.usefixtures("idle_pump")]
+pytestmark = pytest.mark.needs("userns")
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end

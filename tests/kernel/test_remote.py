@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import jail
-from jail.loop import pump
 from jail.registry import connect, find, records
 
 pytestmark = pytest.mark.needs("userns")
@@ -25,12 +24,10 @@ PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that wai
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     """
-    Where the names of this test are. The pump's thread lets go of its descriptors before anybody counts them.
+    Where the names of this test are.
     """
     monkeypatch.setenv("JAIL_RUNTIME_DIR", str(tmp_path / "run"))
-    yield tmp_path / "run"
-    if thread := pump.thread:
-        thread.join(PATIENCE)
+    return tmp_path / "run"
 
 
 @pytest.mark.program("setpriv")

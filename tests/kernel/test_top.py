@@ -18,7 +18,7 @@ from jail.errors import MeasurementError
 from jail.meter import read_all
 from jail.registry import find, records
 
-pytestmark = [pytest.mark.needs("userns"), pytest.mark.usefixtures("idle_pump")]
+pytestmark = pytest.mark.needs("userns")
 
 PATIENCE = 30.0  # seconds: what is awaited happens at once, and a test that waits in vain is to end
 JAIL = (sys.executable, "-m", "jail")

@@ -17,8 +17,6 @@ import pytest
 import jail
 import jail.usage
 
-pytestmark = pytest.mark.usefixtures("idle_pump")
-
 BURN = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
 FIELDS = {
     "user_seconds": r"User time \(seconds\): (\S+)",
