@@ -9,138 +9,24 @@ rules have allowed it, and then exactly the address that was judged.
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
-import struct
-import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .address import parse_address
-from .asker import Origin, origin_of
-from .dial import Dial, Lookups
-from .greeting import GREETING_BYTES_MAX, read_greeting
+from .asker import origin_of
+from .carried import Carried, Owner
+from .dial import Dial
 from .inward import InwardDial
-from .loop import READ
-from .network import Rules, Verdict, exhausted, granted, judge, names_address, refused
-from .reactor import EDGE, Reactor
+from .network import Verdict, judge, judge_this_host, prevented, refused
 from .rule import LOCALHOST, Rule
-from .stock import Stock
-from .traffic import PAIRS_MAX, Account, Traffic
+from .sniffer import Sniffer
+from .traffic import PAIRS_MAX
 from .tunnel import Tunnel, Upstream
 
 if TYPE_CHECKING:
     from .address import Address
 
-__all__ = ["RESET", "Carried", "Connection", "Owner"]
-
-_GREETING_SECONDS = 10.0
-_END = b"\r\n\r\n"  # as which some servers take the end of a connection
-RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
-
-
-class Owner(Protocol):
-    """
-    Whose connection it is: what a gateway has, and what it is told.
-    """
-
-    rules: Rules
-    reactor: Reactor
-    traffic: Traffic
-    account: Account
-    lookups: Lookups
-    peers: Mapping[str, Stock]
-    upstream: Upstream | None
-
-    def deny(self, subject: str, port: int | None, verdict: Verdict, origin: Origin | None) -> None:
-        """
-        Note a refusal of what comes from there.
-        """
-
-    def ask(
-        self,
-        subject: str,
-        port: int,
-        verdict: Verdict,
-        on_verdict: Callable[[Verdict], object],
-        origin: Origin | None,
-    ) -> bool:
-        """
-        Have the harness asked about what is refused, and call back with what it says; False: it is not to be asked.
-        """
-
-    def ended(self, connection: Carried) -> None:
-        """
-        It has ended.
-        """
-
-
-class Carried:
-    """
-    A connection as its owner sees it, in whichever direction it goes, to the owner's `ended`, which is called once.
-
-    Args:
-        owner: whose it is.
-        sock: as it was accepted; closed at the end.
-    """
-
-    __slots__ = ("_dial", "_owner", "_sock", "pair")
-
-    def __init__(self, owner: Owner, sock: socket.socket) -> None:
-        self._owner = owner
-        self._sock = sock
-        self._dial: Dial | InwardDial | Tunnel | None = None
-        self.pair: int | None = None
-
-    def _has_ended(self) -> bool:
-        return self._sock.fileno() < 0
-
-    def _ended(self) -> None:
-        self._owner.ended(self)
-
-    def _reset(self) -> None:
-        """
-        End one that has no pair yet, by RST.
-        """
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._sock.close()
-        self._ended()
-
-    def sweep(self, now: float, idle_seconds: float) -> None:
-        """
-        End it if it has taken, or was idle for, too long.
-
-        Args:
-            now: of ``time.monotonic``.
-            idle_seconds: that it may be.
-        """
-        if self._dial is not None and self._dial.gives_up_at <= now:
-            self._dial.give_up()
-        elif self.pair is not None:
-            at = self._owner.traffic.moved_at(self.pair)
-            if at and at + idle_seconds <= now:
-                self.cut()
-
-    def cut(self) -> None:
-        """
-        End it at once, wherever it is on its way. Its owner is told, now or soon.
-        """
-        if self.pair is not None:
-            self._owner.traffic.cut(self.pair)
-        else:
-            self._reset()
-
-    def drop(self) -> None:
-        """
-        Close its descriptors, in a forked copy of the harness.
-        """
-        if self._dial is not None:
-            self._dial.drop()
-        self._sock.close()
+__all__ = ["Connection"]
 
 
 class Connection(Carried):
@@ -155,12 +41,11 @@ class Connection(Carried):
     """
 
     __slots__ = (
-        "_heard_at",
         "_is_this_host",
         "_is_tunnelled",
-        "_listening",
         "_origin",
         "_reached",
+        "_sniffer",
         "address",
         "name",
         "port",
@@ -179,8 +64,7 @@ class Connection(Carried):
         self._reached: Address | None = None
         self._is_this_host = False
         self._is_tunnelled = False
-        self._heard_at = 0.0  # of time.monotonic: when there were bytes that do not tell yet
-        self._listening: socket.socket | None = None  # a copy of `_sock`, while its greeting is awaited
+        self._sniffer: Sniffer | None = None  # while its first bytes are awaited
 
     def begin(self) -> None:
         """
@@ -259,26 +143,18 @@ class Connection(Carried):
         if other is None:
             self.lose(None)
             return
-        verdict: Verdict | None = self._judge_now() if self._is_to_peer() else self._judge_other(other)
-        if verdict and verdict.allowed:
-            if not self._open_way(other):
-                other.close()
-                self.lose(None)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(other.close)
+            verdict = self._judge_other(other)
+            if verdict is None or not verdict.allowed or not self._open_way(other):
+                self.lose(verdict if verdict and not verdict.allowed else None)
                 return
-            verdict = self._judge_greeting(self._sock)
-        if verdict is not None and not verdict.allowed:
-            other.close()
-            self.lose(verdict)
-            return
-        if verdict is None and not self._listen_in():
-            other.close()
-            self.lose(
-                exhausted("the harness has no descriptor left", "a higher RLIMIT_NOFILE for it: ulimit -n")
-            )
-            return
-        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._hand_over(other, is_held=verdict is None) and self._listening:
-            self._owner.reactor.watch(self._listening.fileno(), READ | EDGE, self._heard)
+            other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            on_failure.pop_all()
+        if self.name is not None and self._is_sniffed():
+            self._sniff(self.name, other)
+        else:
+            self._hand_over(other)
 
     def _open_way(self, other: socket.socket) -> bool:  # noqa: ARG002 - one that was asked for has to say something
         """
@@ -286,17 +162,18 @@ class Connection(Carried):
         """
         return True
 
-    def _judge_other(self, other: socket.socket) -> Verdict:
+    def _judge_other(self, other: socket.socket) -> Verdict | None:
         """
-        Whether it may be with whom it is: the rules may have changed meanwhile.
+        Whether it may be with whom it is: the rules may have changed meanwhile. None: it is gone again.
         """
-        if self._is_tunnelled:  # it has ended at the proxy, wherever that is
-            return self._judge_now()
-        try:
-            ours, theirs = (parse_address(name()[0]) for name in (other.getsockname, other.getpeername))
-        except OSError:
-            return refused("it was reset")
-        self._reached, self._is_this_host = theirs, ours == theirs
+        if (
+            not self._is_tunnelled and not self._is_to_peer()
+        ):  # those have ended elsewhere: at the proxy, and inside
+            try:
+                ours, theirs = (parse_address(name()[0]) for name in (other.getsockname, other.getpeername))
+            except OSError:
+                return None
+            self._reached, self._is_this_host = theirs, ours == theirs
         return self._judge_now()
 
     def _judge_now(self) -> Verdict:
@@ -309,9 +186,9 @@ class Connection(Carried):
             return (
                 verdict if is_named else refused("it is another sandbox, and no rule names it with this port")
             )
-        if reached is None or not self._is_this_host or names_address(rules, reached, self.port, "tcp"):
+        if reached is None or not self._is_this_host:
             return verdict
-        return refused(f"{reached} is this host, by a public address, and no rule names it")
+        return judge_this_host(rules, verdict, reached, self.port, "tcp")
 
     def judge_again(self) -> None:
         """
@@ -324,78 +201,69 @@ class Connection(Carried):
             self._deny(verdict)
             self.cut()
 
-    def _hand_over(self, other: socket.socket, *, is_held: bool) -> bool:
+    def _hand_over(self, other: socket.socket, *, is_held: bool = False) -> bool:
         owner = self._owner
         self.pair = owner.traffic.add(self._sock, other, owner.account, self._ended, is_held=is_held)
         if self.pair is None:
             other.close()
             self.lose(
-                exhausted("the harness has too many connections already", f"no more than {PAIRS_MAX} at once")
+                prevented("the harness has too many connections already", f"no more than {PAIRS_MAX} at once")
             )
         return self.pair is not None
 
     # What a program says whom it talks to.
 
-    def _judge_greeting(self, sock: socket.socket) -> Verdict | None:
-        """
-        Whether the first bytes name who was resolved; None while they do not tell.
-        """
-        if self.name is None or (self.rule and self.rule.any_name):
-            return granted(self.rule)
-        is_whole = _has_hung_up(sock)  # before the look: what comes after it is not in what was looked at
-        try:
-            data = sock.recv(GREETING_BYTES_MAX, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        except OSError:
-            data = b""
-        if not data:  # it has ended without a word, and that is passed on
-            return granted(self.rule)
-        greeting = read_greeting(data)
-        if greeting.kind == "more" and not is_whole:
-            return None
-        if greeting.kind == "more":
-            greeting = read_greeting(data + _END)
-        if greeting.kind == "other" or set(greeting.names) == {self.name}:
-            return granted(self.rule)
-        said = ", ".join(greeting.names) or "no name"
-        protocol = "TLS" if greeting.kind == "tls" else "HTTP"
-        return refused(f"{protocol} says {said} on a connection to {self.name}", any_name=True)
+    def _is_sniffed(self) -> bool:
+        return not (self.rule and self.rule.any_name)
 
-    def _listen_in(self) -> bool:
+    def _sniff(self, name: str, other: socket.socket) -> None:
         """
-        Keep a copy of the program's socket, which will be the mover's, to look at what comes first.
+        Hand it over when its first bytes name who was resolved; until they tell, only what comes back is passed on.
         """
+        sniffer = Sniffer(self._owner.reactor, name)
         try:
-            self._listening = self._sock.dup()
+            verdict = sniffer.listen(self._sock, other)
         except OSError:
-            return False
-        return True
-
-    def _heard(self) -> None:
-        if self._listening is None or self.pair is None:
+            other.close()
+            self.lose(None)
             return
-        verdict = self._judge_greeting(self._listening)
         if verdict is None:
-            self._heard_at = self._heard_at or time.monotonic()
-            return
-        self._conclude(verdict)
+            self._wait(sniffer, other)
+        elif not verdict.allowed:
+            other.close()
+            self.lose(verdict)
+        elif self._hand_over(other):
+            self._owner.count(sniffer.size, 0)
 
-    def _conclude(self, verdict: Verdict) -> None:
-        self._stop_listening()
-        if self.pair is None:
+    def _wait(self, sniffer: Sniffer, other: socket.socket) -> None:
+        try:
+            sniffer.copy(self._sock, other)
+        except OSError:
+            other.close()
+            self.lose(
+                prevented("the harness has no descriptor left", "a higher RLIMIT_NOFILE for it: ulimit -n")
+            )
             return
-        if verdict.allowed:
+        self._sniffer = sniffer
+        if self._hand_over(other, is_held=True):
+            sniffer.wait(self._sniffed)
+
+    def _sniffed(self, verdict: Verdict | None) -> None:
+        sniffer, self._sniffer = self._sniffer, None
+        if self.pair is None or sniffer is None:
+            return
+        if verdict is not None and verdict.allowed:
             self._owner.traffic.release(self.pair)
-        else:
+            self._owner.count(sniffer.size, 0)
+            return
+        if verdict is not None:
             self._deny(verdict)
-            self._owner.traffic.cut(self.pair)
+        self._owner.traffic.cut(self.pair)
 
-    def _stop_listening(self) -> None:
-        if self._listening is not None:
-            self._owner.reactor.unwatch(self._listening.fileno())
-            self._listening.close()
-            self._listening = None
+    def _stop_sniffing(self) -> None:
+        if self._sniffer is not None:
+            self._sniffer.close()
+            self._sniffer = None
 
     # Ends.
 
@@ -407,7 +275,7 @@ class Connection(Carried):
         self._owner.deny(self._subject, self.port, verdict, self._origin)
 
     def _ended(self) -> None:
-        self._stop_listening()
+        self._stop_sniffing()
         super()._ended()
 
     def lose(self, verdict: Verdict | None) -> None:
@@ -422,35 +290,24 @@ class Connection(Carried):
         """
         See `Carried`: a program that has begun to say whom it talks to has some time to end.
         """
-        if self._listening is not None and self._heard_at and self._heard_at + _GREETING_SECONDS <= now:
-            why = f"what it sends first to {self.name} may become a request, and does not in time"
-            self._conclude(refused(why, any_name=True))
-        else:
-            super().sweep(now, idle_seconds)
+        if self._sniffer is not None:
+            self._sniffer.sweep(now)
+        super().sweep(now, idle_seconds)
 
     def cut(self) -> None:
         """
         See `Carried`.
         """
-        self._stop_listening()
+        self._stop_sniffing()
         super().cut()
 
     def drop(self) -> None:
         """
         See `Carried`.
         """
-        if self._listening is not None:
-            self._listening.close()
+        if self._sniffer is not None:
+            self._sniffer.drop()
         super().drop()
-
-
-def _has_hung_up(sock: socket.socket) -> bool:
-    """
-    Whether there is an end behind what has come. POLLRDHUP, poll(2)
-    """
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return bool(poll.poll(0))
 
 
 def _loopback(address: Address) -> list[Address]:

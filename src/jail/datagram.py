@@ -20,7 +20,7 @@ from .address import parse_address, parse_packed
 from .asker import Origin
 from .dial import Lookups
 from .loop import READ
-from .network import Rules, Verdict, judge, names_address, refused
+from .network import Rules, Verdict, judge, judge_this_host, prevented
 from .pktinfo import CONTROL_BYTES, answer_from, tell_where_sent, where_sent
 from .reactor import Reactor
 
@@ -159,9 +159,9 @@ class Flows:
         flow = _Flow(key, self._listening[key[0]], self._owner.name_of)
         verdict = self._owner.budget() or self._judge(flow, None if flow.name else flow.address)
         if flow.name in self._owner.peers:  # which is looked up nowhere
-            verdict = refused("it is another sandbox, and those are reached by TCP")
+            verdict = prevented("it is another sandbox, and those are reached by TCP", "a TCP port of its")
         if self._owner.upstream:  # a rule of a moment ago: the policy has none
-            verdict = refused("the proxy that all goes through carries no UDP")
+            verdict = prevented("the proxy that all goes through carries no UDP", "no network_proxy")
         if not verdict.allowed:
             self._owner.deny(flow.subject, flow.port, verdict, flow.origin)
             return None
@@ -187,15 +187,9 @@ class Flows:
         """
         rules, peer = self._owner.rules, flow.peer
         verdict = self._judge(flow, flow.address if flow.name is None and peer is None else peer)
-        is_this_host = peer is not None and flow.ours == peer
-        if (
-            not verdict.allowed
-            or peer is None
-            or not is_this_host
-            or names_address(rules, peer, flow.port, "udp")
-        ):
+        if peer is None or flow.ours != peer:
             return verdict
-        return refused(f"{peer} is this host, by a public address, and no rule names it")
+        return judge_this_host(rules, verdict, peer, flow.port, "udp")
 
     def _look_up(self, flow: _Flow, name: str) -> None:
         """

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 
 from .address import meant, parse_address
-from .connection import RESET
+from .carried import RESET
 from .errors import SetupError
 from .listener import Listener
 from .reactor import Reactor

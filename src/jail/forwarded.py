@@ -12,10 +12,11 @@ import time
 import typing
 
 from .address import parse_address
-from .connection import Connection, Owner
+from .carried import Owner
+from .connection import Connection
 from .forward import ESTABLISHED, HEAD_BYTES_MAX, BadRequestError, Request, read_request, render_answer
 from .loop import READ
-from .network import Verdict, denial_of, granted
+from .network import Verdict, denial_of
 from .rule import PROXY
 
 __all__ = ["Forwarded", "ProxyOwner"]
@@ -36,11 +37,6 @@ class ProxyOwner(Owner, typing.Protocol):
     def name_of(self, address: str) -> str | None:
         """
         The name that an address stands for inside, if it does.
-        """
-
-    def count(self, sent: int, received: int) -> None:
-        """
-        Bytes are about to pass that the mover does not see.
         """
 
 
@@ -116,13 +112,11 @@ class Forwarded(Connection):
         self._proxy.count(len(head), 0)  # which may be one too many
         return not self._has_ended() and _send(other, head)
 
-    def _judge_greeting(self, sock: socket.socket) -> Verdict | None:
+    def _is_sniffed(self) -> bool:
         """
         What goes to a server without a tunnel has a Host of ours.
         """
-        if self._request is not None and not self._request.is_tunnel:
-            return granted(self.rule)
-        return super()._judge_greeting(sock)
+        return self._request is not None and self._request.is_tunnel and super()._is_sniffed()
 
     # Ends.
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from .address import parse_address
 from .allowance import IDLE_SECONDS, GatewayLimits, Outside, connections_max
 from .asker import Askers, Origin
-from .connection import Carried, Connection
+from .carried import Carried
+from .connection import Connection
 from .datagram import Flows
 from .denial import Asker, Denials, Meanwhile, Question
 from .dial import Lookups, look_up
@@ -27,7 +28,7 @@ from .handoff import Handoff
 from .inbound import Visit, listen_on_host
 from .listener import Listener
 from .nameserver import NameServer
-from .network import Rules, Verdict, denial_of, exhausted, granted, judge_name, refused
+from .network import Rules, Verdict, denial_of, granted, judge_name, prevented, refused
 from .publish import Published
 from .question import Questions
 from .resolver import Names, Resolver
@@ -133,7 +134,7 @@ class Gateway:
         most = self._limits.bytes
         if not most or sum(self.moved) <= most:
             return None
-        return exhausted(f"it has moved {most} bytes already", f"more than network_bytes = {most}")
+        return prevented(f"it has moved {most} bytes already", f"more than network_bytes = {most}")
 
     def _cut_all(self) -> None:
         self._flows.cut()
@@ -305,7 +306,7 @@ class Gateway:
         self._sweep_later()
         if len(self._connections) > self._connections_max:
             most = self._connections_max
-            return exhausted(f"it has {most} connections already", f"more than network_connections = {most}")
+            return prevented(f"it has {most} connections already", f"more than network_connections = {most}")
         return self.budget()
 
     # Visitors.

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .address import parse_address
-from .connection import Carried, Owner
+from .carried import Carried, Owner
 from .errors import PolicyError, SetupError, UnsupportedError
 from .inward import InwardDial
 from .ops import Clone

@@ -22,11 +22,11 @@ __all__ = [
     "Rules",
     "Verdict",
     "denial_of",
-    "exhausted",
     "granted",
     "judge",
     "judge_name",
-    "names_address",
+    "judge_this_host",
+    "prevented",
     "refused",
 ]
 
@@ -75,13 +75,13 @@ def refused(why: str, rule: Rule | None = None, *, any_name: bool = False) -> Ve
     return Verdict(allowed=False, rule=rule, why=why, any_name=any_name)
 
 
-def exhausted(why: str, cure: str) -> Verdict:
+def prevented(why: str, cure: str) -> Verdict:
     """
-    It may not, since there is too much already: no rule would help, but a higher limit.
+    It may not, and no rule would help: there is too much already, or it is of a kind that does not go this way.
 
     Args:
         why: a few words.
-        cure: which, and what it is.
+        cure: what would help, as a noun: a limit and its value, another way.
     """
     return Verdict(allowed=False, rule=None, why=why, cure=cure)
 
@@ -148,11 +148,24 @@ def judge_name(rules: Rules, name: str) -> Verdict:
     return granted(allowing) if allowing is not None else refused("no rule allows this name")
 
 
-def names_address(rules: Rules, address: Address, port: int, protocol: Protocol) -> bool:
+def judge_this_host(
+    rules: Rules, verdict: Verdict, address: Address, port: int, protocol: Protocol
+) -> Verdict:
     """
-    Whether a rule allows this address by naming it, so that it need not be public.
+    The verdict on what was reached and turns out to be this host: a public address of its own is no better than
+    loopback, and has to be named.
+
+    Args:
+        rules: the policy's.
+        verdict: by its address alone.
+        address: that was reached.
+        port: there.
+        protocol: "tcp" or "udp".
     """
-    return any(rule.covers(port, protocol) and rule.holds(meant(address)) for rule in rules.allow)
+    is_named = any(rule.covers(port, protocol) and rule.holds(meant(address)) for rule in rules.allow)
+    if not verdict.allowed or is_named:
+        return verdict
+    return refused(f"{address} is this host, by a public address, and no rule names it")
 
 
 def _is_named(rule: Rule, name: str) -> bool:

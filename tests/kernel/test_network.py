@@ -16,7 +16,7 @@ import threading
 import pytest
 
 import jail
-from jail import connection
+from jail import sniffer
 
 pytestmark = pytest.mark.needs("userns", "netns")
 
@@ -229,7 +229,7 @@ def test_a_word_that_may_become_a_request(monkeypatch):
     A first word without an end is held back for some time, and then refused with its cure; an end of line, an end of
     file or any-name lets it go.
     """
-    monkeypatch.setattr(connection, "_GREETING_SECONDS", 0.5)
+    monkeypatch.setattr(sniffer, "_SECONDS", 0.5)
     with answering(b"PURGE") as port:
         rules = [f"127.0.0.1:{port}", f"ok.test:{port}", f"waived.test:{port} any-name"]
         with jail.Sandbox(network=rules, resolver=local) as box:

@@ -6,7 +6,7 @@ import pytest
 
 from jail.address import meant, parse_address, why_special
 from jail.errors import PolicyError
-from jail.network import Rules, denial_of, exhausted, judge, judge_name, refused
+from jail.network import Rules, denial_of, judge, judge_name, prevented, refused
 from jail.policy import Policy
 from jail.rule import is_name, parse_denial, parse_rule, ports_of, rule_for
 
@@ -354,7 +354,7 @@ def test_refuse_names_key_and_place():
         (refused("no rule allows this"), 'network = ["a.test:80"]'),
         (refused("TLS says b.test", any_name=True), 'network = ["a.test:80 any-name"]'),
         (refused("denied by deny_network", rule_for("a.test", 80)), 'take "a.test:80" from deny_network'),
-        (exhausted("too much", "more than network_bytes = 5"), "more than network_bytes = 5"),
+        (prevented("too much", "more than network_bytes = 5"), "more than network_bytes = 5"),
     ],
 )
 def test_cure(verdict, cure):
