@@ -8,6 +8,7 @@ by whoever asked before anything is connected to.
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 import threading
 import time
@@ -95,7 +96,7 @@ class Lookups:
         if addresses:
             self._kept[name] = (time.monotonic() + _KEPT_SECONDS, addresses)
         for on_found in self._waiting.pop(name):
-            on_found(addresses)
+            self._reactor.submit(functools.partial(on_found, addresses))  # each by itself: one may fail
         self._start()
 
 

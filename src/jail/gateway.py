@@ -22,6 +22,7 @@ from .connection import Connection
 from .datagram import Flows
 from .denial import Asker, Denials, Meanwhile, Question
 from .dial import Lookups, look_up
+from .errors import JailError
 from .fork import forget_in_child
 from .forwarded import Forwarded
 from .handoff import Handoff
@@ -62,6 +63,7 @@ class Gateway:
 
     Raises:
         UnsupportedError: the harness may not have the descriptors that so many connections need.
+        JailError: the harness has too many sandboxes with an allowlist.
     """
 
     def __init__(
@@ -85,6 +87,12 @@ class Gateway:
         self._denials = denials
         self.traffic: Traffic = enter()
         self.reactor = self.traffic.reactor
+        self.account: Account
+        try:
+            self.reactor.call(self._open_account)
+        except JailError:
+            leave(self.traffic)
+            raise
         self._names = Names()
         self._resolver = Resolver(self._names, self._allows_name)
         self._server = NameServer(self.reactor, self._resolver, self._refuse_name)
@@ -102,8 +110,6 @@ class Gateway:
         self._ended = threading.Event()
         self._final = (0, 0)
         self._handoff = Handoff(self.reactor, self._take)
-        self.account: Account
-        self.reactor.call(self._open_account)
         forget_in_child(self)
 
     def _open_account(self) -> None:

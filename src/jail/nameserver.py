@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from .address import parse_packed
 from .asker import Origin, origin_of
+from .listener import Listener
 from .loop import READ
 from .pktinfo import CONTROL_BYTES, answer_from, tell_where_sent, where_sent
 from .reactor import Reactor, Timer
@@ -44,18 +45,20 @@ class NameServer:
         self._resolver = resolver
         self._on_refused = on_refused
         self._listening: list[socket.socket] = []
+        self._accepting: list[Listener] = []
         self._connections: dict[socket.socket, tuple[bytearray, Timer]] = {}
 
     def take(self, sock: socket.socket) -> None:
         """
         Serve one of the sockets, which is ours from now on.
         """
-        self._listening.append(sock)
         if sock.family == socket.AF_INET6:
             self._resolver.has_ipv6 = True
         if sock.type == socket.SOCK_STREAM:
-            self._reactor.watch(sock.fileno(), READ, lambda: self._accept(sock))
+            self._accepting.append(Listener(self._reactor, sock))
+            self._accepting[-1].open(self._begin)
             return
+        self._listening.append(sock)
         tell_where_sent(sock)
         self._reactor.watch(sock.fileno(), READ, lambda: self._serve(sock))
 
@@ -72,15 +75,10 @@ class NameServer:
                 with contextlib.suppress(OSError):  # nobody listens there any more, or its buffer is full
                     sock.sendmsg([reply], answer_from(sent_to), 0, sender)
 
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            sock, _ = listener.accept()
-        except OSError:  # gone again; or no descriptor left, and then it waits
-            return
+    def _begin(self, sock: socket.socket) -> None:
         if len(self._connections) >= _CONNECTIONS_MAX:
             sock.close()
             return
-        sock.settimeout(0)
         timer = self._reactor.later(_CONNECTION_SECONDS, lambda: self._hang_up(sock))
         self._connections[sock] = bytearray(), timer
         self._reactor.watch(sock.fileno(), READ, lambda: self._converse(sock))
@@ -117,6 +115,8 @@ class NameServer:
         """
         for sock in list(self._connections):
             self._hang_up(sock)
+        for listener in self._accepting:
+            listener.close()
         for sock in self._listening:
             self._reactor.unwatch(sock.fileno())
             sock.close()
@@ -126,7 +126,7 @@ class NameServer:
         """
         The same in a forked copy of the harness, where nothing is watched.
         """
-        for sock in (*self._listening, *self._connections):
+        for sock in (*self._listening, *self._connections, *(listener.sock for listener in self._accepting)):
             sock.close()
 
 

@@ -4,6 +4,7 @@ What no rule decides, put to the harness: its own function is asked whether this
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from .reactor import Reactor
 __all__ = ["Questions"]
 
 _AT_ONCE = 16
+_REFUSED_MAX = 4096  # that are remembered; of one that is not, the harness is asked again
 
 _log = logging.getLogger("jail")
 
@@ -30,7 +32,7 @@ class Questions:
     def __init__(self, reactor: Reactor, ask: Ask) -> None:
         self._reactor = reactor
         self._ask = ask
-        self._refused: set[Question] = set()
+        self._refused: dict[Question, None] = {}  # the oldest first
         self._waiting: dict[Question, list[Callable[[bool], object]]] = {}
         self._queue: list[Question] = []
         self._running = 0
@@ -70,9 +72,11 @@ class Questions:
     def _answered(self, question: Question, answer: bool | None) -> None:  # noqa: FBT001 - the answer
         self._running -= 1
         if answer is False:
-            self._refused.add(question)
+            self._refused[question] = None
+            while len(self._refused) > _REFUSED_MAX:
+                del self._refused[next(iter(self._refused))]
         for on_answer in self._waiting.pop(question):
-            on_answer(answer is True)
+            self._reactor.submit(functools.partial(on_answer, answer is True))  # each by itself: one may fail
         self._start()
 
 

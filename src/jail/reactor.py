@@ -77,22 +77,27 @@ class Reactor:
 
     def call(self, call: Callable[[], object]) -> None:
         """
-        The same, and wait until it was. In its own thread: at once.
+        The same, and wait until it was; what it raises is raised here. In its own thread: at once.
         """
         if threading.current_thread() is self.thread:
             call()
             return
         done = threading.Event()
+        raised: list[Exception] = []
 
         def called() -> None:
             try:
                 call()
+            except Exception as exc:  # noqa: BLE001 - whoever waits for it is told
+                raised.append(exc)
             finally:
                 done.set()
 
         self.submit(called)
         while not done.wait(1) and self.thread.is_alive():
             pass
+        if raised:
+            raise raised[0]
 
     def stop(self) -> None:
         """

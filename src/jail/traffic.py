@@ -197,7 +197,6 @@ class Traffic:
         """
         Drop all descriptors: at its end, or in a forked copy of the harness, which has no such threads.
         """
-        global _traffic, _users
         self.reactor.forget()
         for fd in (self._orders, self._orders_in, self._reports, self._reports_out):
             if fd >= 0:
@@ -214,34 +213,46 @@ class Traffic:
                 with contextlib.suppress(OSError):  # it has ended, and nobody was left to hear of it
                     os.close(fd)
         self._on_end.clear()
-        if _traffic is self:
-            _traffic, _users = None, 0
 
 
-_lock = threading.Lock()
-_traffic: Traffic | None = None
-_users = 0
-
-
-def enter() -> Traffic:
+class _Shared:
     """
-    The harness's own, for a sandbox that begins.
+    The harness's own, while some sandbox has need of it.
     """
-    global _traffic, _users  # noqa: PLW0603 - one for the harness
-    with _lock:
-        if _traffic is None:
-            _traffic = Traffic()
-        _users += 1
-        return _traffic
+
+    def __init__(self) -> None:
+        self.forget()
+        forget_in_child(self)
+
+    def forget(self) -> None:
+        """
+        For a forked copy of the harness: start anew. Another thread may have held the lock at the fork.
+        """
+        self._lock = threading.Lock()
+        self._traffic: Traffic | None = None
+        self._users = 0
+
+    def enter(self) -> Traffic:
+        """
+        For a sandbox that begins.
+        """
+        with self._lock:
+            if self._traffic is None:
+                self._traffic = Traffic()
+            self._users += 1
+            return self._traffic
+
+    def leave(self, traffic: Traffic) -> None:
+        """
+        A sandbox ends, whose pairs have ended. The last one takes the threads along.
+        """
+        with self._lock:
+            if traffic is self._traffic:
+                self._users -= 1
+                if self._users == 0:
+                    self._traffic = None
+                    traffic.end()
 
 
-def leave(traffic: Traffic) -> None:
-    """
-    A sandbox ends, whose pairs have ended. The last one takes the threads along.
-    """
-    global _users  # noqa: PLW0603 - one for the harness
-    with _lock:
-        if traffic is _traffic:
-            _users -= 1
-            if _users == 0:
-                traffic.end()
+_shared = _Shared()
+enter, leave = _shared.enter, _shared.leave
