@@ -23,7 +23,7 @@ STOPS = {
     "plan": "environment layout netns confine limits tier notify promises plan sockets resolve seccomp tighten",
     "spawn": "wire fault fork liveness delegation systemd scratch spawn notification probe",
     "result": "outcome usage timeline result",
-    "process": "capture cgroup command execution streams loop reactor traffic greeting forward resolver pktinfo asker listener nameserver dial handshake tunnel stock inward question sniffer carried connection forwarded door inbound datagram allowance handoff gateway broker egress exchange planning calls session reach "
+    "process": "capture cgroup command execution streams loop reactor traffic greeting forward resolver pktinfo asker listener nameserver dial handshake tunnel stock inward question sniffer carried connection forwarded door connector inbound datagram allowance handoff gateway broker egress exchange planning calls session reach "
     "program process",
     "sandbox": "registry remote files sandbox",
     "aio": "onloop aio",

@@ -7,12 +7,13 @@ read, and connects its own copy to exactly that. Nothing that a program writes o
 the descriptor meanwhile is looked at again, so there is nothing to race. No call is ever let through.
 
 Once a socket is connected the copy is closed: from then on it is the program's alone, and so is its end.
-All of it is done in the harness's network thread, and nothing waits in there.
+All of it is done in the harness's network thread but connect(2) itself, which a program could have wait.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import resource
 import socket
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 
 from .address import meant, parse_address
 from .asker import asker_of
+from .connector import Connector
 from .denial import Asker, Denials, Meanwhile
 from .door import Door
 from .fork import forget_in_child
@@ -75,7 +77,27 @@ class _Held:
     sock: socket.socket
     made: float  # of time.monotonic
     target: Target | None = None  # while it is on its way there
+    trying: _Attempt | None = None  # whose connect(2) has not returned yet
     waiting: dict[int, Timer | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """
+    One connect(2).
+
+    Args:
+        inode, held: of which socket.
+        target: to where.
+        caller: whose call it is; None where it only asks what has become of it.
+        blocks: the caller waits until it is connected.
+    """
+
+    inode: int
+    held: _Held
+    target: Target
+    caller: int | None
+    blocks: bool
 
 
 class Broker:
@@ -96,6 +118,7 @@ class Broker:
         self._denials = denials
         self._traffic: Traffic = enter()
         self.reactor = self._traffic.reactor
+        self._connector = Connector(self.reactor)
         self._handoff = Handoff(self.reactor, self._take)
         self._listener = -1
         self._held: dict[int, _Held] = {}  # by inode, the oldest first
@@ -201,7 +224,8 @@ class Broker:
         if len(self._held) < _IDLE_MAX:
             return
         now = time.monotonic()
-        oldest = next((inode for inode, held in self._held.items() if held.target is None), None)
+        idle = (i for i, held in self._held.items() if held.target is None and held.trying is None)
+        oldest = next(idle, None)
         is_full = len(self._held) >= self._held_max
         if oldest is not None and (is_full or self._held[oldest].made + _IDLE_SECONDS <= now):
             self._held.pop(oldest).sock.close()
@@ -249,24 +273,49 @@ class Broker:
         """
         Connect our copy; or join those that wait for it already, who are to be told what comes of it.
         """
-        blocks = os.get_blocking(held.sock.fileno())
-        is_awaited = held.target is not None and (blocks or held.waiting)
-        error = errno.EALREADY if is_awaited else _try(held.sock, target, blocks=blocks)
-        is_begun = held.target is None and error in (0, errno.EINPROGRESS)
-        if is_begun and self.door and self._is_to_proxy(target):
-            self.door.expect(held.sock)
-        if error not in _ON_ITS_WAY:
-            self._stop_waiting(held)
-            if error in (0, errno.EISCONN):
-                self._let_go(inode, is_told=True)
-            return error
-        if held.target is None:
-            held.target = target
-            self.reactor.watch(held.sock.fileno(), WRITE, lambda: self._settle(inode, held))
-        if not blocks:
-            return error
-        held.waiting[call.id] = self._limit(held, call.id)
+        # while one is tried, the socket is for a moment not what the program has made it
+        blocks = held.trying.blocks if held.trying else os.get_blocking(held.sock.fileno())
+        if held.trying or (held.target is not None and (blocks or held.waiting)):
+            if not blocks:
+                return errno.EALREADY
+            held.waiting[call.id] = self._limit(held, call.id)
+            return None
+        if held.target is None and self._is_to_proxy(target) and self.door:
+            self.door.await_one()
+        self._try(_Attempt(inode, held, target, call.id, blocks))
         return None
+
+    def _try(self, attempt: _Attempt) -> None:
+        self.reactor.unwatch(attempt.held.sock.fileno())
+        attempt.held.trying = attempt
+        tried = functools.partial(self._tried, attempt)
+        self._connector.connect(attempt.held.sock, attempt.target.tuple, tried)
+
+    def _tried(self, attempt: _Attempt, error: int) -> None:
+        held, caller = attempt.held, attempt.caller
+        held.trying = None
+        if held.target is None and self._is_to_proxy(attempt.target) and self.door:
+            self.door.expect(held.sock if error in (0, errno.EINPROGRESS) else None)
+        if self._listener < 0:
+            return
+        if error in _ON_ITS_WAY:
+            self._await(attempt.inode, held, attempt.target)
+            if caller is not None and not attempt.blocks:
+                answer(self._listener, caller, error)
+            elif caller is not None:
+                held.waiting[caller] = self._limit(held, caller)
+            return
+        callers = [] if caller is None else [caller]
+        told = [call_id for call_id in (*callers, *held.waiting) if is_waiting(self._listener, call_id)]
+        self._stop_waiting(held)
+        if error in (0, errno.EISCONN):
+            self._let_go(attempt.inode, is_told=bool(told))
+        for call_id in told:
+            answer(self._listener, call_id, error)
+
+    def _await(self, inode: int, held: _Held, target: Target) -> None:
+        held.target = target
+        self.reactor.watch(held.sock.fileno(), WRITE, lambda: self._settle(inode, held))
 
     def _stop_waiting(self, held: _Held) -> None:
         if held.target is not None:
@@ -296,17 +345,14 @@ class Broker:
         """
         It is connected, or will not be. A result that nobody waits for stays in the socket.
         """
-        target, waiting = held.target, [i for i in held.waiting if is_waiting(self._listener, i)]
-        if target is None:
+        if held.target is None:
             return
-        error = _try(held.sock, target, blocks=os.get_blocking(held.sock.fileno())) if waiting else 0
-        if error in _ON_ITS_WAY:
+        if any(is_waiting(self._listener, call_id) for call_id in held.waiting):
+            self._try(_Attempt(inode, held, held.target, None, os.get_blocking(held.sock.fileno())))
             return
         self._stop_waiting(held)
         if _is_connected(held.sock):
-            self._let_go(inode, is_told=bool(waiting))
-        for call_id in waiting:
-            answer(self._listener, call_id, error)
+            self._let_go(inode, is_told=False)
 
     def _let_go(self, inode: int, *, is_told: bool) -> None:
         self._held.pop(inode).sock.close()
@@ -339,6 +385,7 @@ class Broker:
     def _close(self) -> None:
         self._handoff.close()
         self._stop_listening()
+        self._connector.close()
         if self.door:
             self.door.close()
         for held in self._held.values():
@@ -363,19 +410,6 @@ class Broker:
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
-
-
-def _try(sock: socket.socket, target: Target, *, blocks: bool) -> int:
-    """
-    connect(2) without waiting; for a moment the program's socket is one that does not block.
-    """
-    if blocks:
-        os.set_blocking(sock.fileno(), False)
-    try:
-        return sock.connect_ex(target.tuple)
-    finally:
-        if blocks:
-            os.set_blocking(sock.fileno(), True)
 
 
 def _is_connected(sock: socket.socket) -> bool:

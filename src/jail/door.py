@@ -59,6 +59,8 @@ class Door:
         self._admit = admit
         self._listener = Listener(reactor, sock)
         self._coming: dict[_Place, socket.socket] = {}  # the oldest first
+        self._awaited = 0
+        self._unknown: list[socket.socket] = []  # that came while somebody is awaited
         reactor.call(lambda: self._listener.open(self._enter))
 
     def is_at(self, address: str, port: int) -> bool:
@@ -67,10 +69,24 @@ class Door:
         """
         return self.place == (str(meant(parse_address(address))), port)
 
-    def expect(self, sock: socket.socket) -> None:
+    def await_one(self) -> None:
         """
-        Let in who is accepted from this one, which is connected here or on its way.
+        Somebody is about to connect here, and from where is said by `expect`.
         """
+        self._awaited += 1
+
+    def expect(self, sock: socket.socket | None) -> None:
+        """
+        Let in who is accepted from this one, which is connected here or on its way. None: nobody comes.
+        """
+        self._awaited -= 1
+        if sock is not None:
+            self._note(sock)
+        unknown, self._unknown = self._unknown, []
+        for one in unknown:
+            self._enter(one)
+
+    def _note(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):  # no descriptor is left: he is reset
             copy = _copy(sock)
             while len(self._coming) >= _COMING_MAX:
@@ -83,6 +99,9 @@ class Door:
     def _enter(self, sock: socket.socket) -> None:
         if self._is_expected(sock):
             self._admit(sock)
+            return
+        if self._awaited and len(self._unknown) < _COMING_MAX:
+            self._unknown.append(sock)
             return
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -118,9 +137,10 @@ class Door:
         self._drop()
 
     def _drop(self) -> None:
-        for copy in self._coming.values():
-            copy.close()
+        for sock in (*self._coming.values(), *self._unknown):
+            sock.close()
         self._coming.clear()
+        self._unknown.clear()
 
 
 def _copy(sock: socket.socket) -> socket.socket:

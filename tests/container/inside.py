@@ -38,7 +38,7 @@ def follow(command, **options):
     """
     Run it and tell what it says: its status, and pytest's closing line.
     """
-    closing = "ended without a word"
+    closing = None
     running = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         errors="replace", **options,
@@ -48,7 +48,8 @@ def follow(command, **options):
             print(line, end="", flush=True)
             if found := re.fullmatch(r"=+ (.* in [\d.]+s.*?) =+\n", line):
                 closing = found[1]
-        return running.wait(), closing
+        status = running.wait()
+        return status, closing or f"ended without a word, with {status}"
     finally:
         running.kill()  # where we were interrupted; what it has started is for others to end
         running.wait()

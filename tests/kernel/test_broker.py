@@ -528,3 +528,29 @@ with jail.Sandbox(network=["127.0.0.1:" + busy], wall=0.5) as box:
         assert "0" == one.await_line()
 
     assert "" == one.process.communicate(timeout=30)[1]
+
+
+def test_nobody_else_waits(full, server, harness, container, python):
+    """
+    A program that takes O_NONBLOCK away in the moment before its socket is connected waits alone: another sandbox has
+    its connections meanwhile, and its own ends at once.
+    """
+    source, options = container
+    start = """
+import functools, jail, os, sys
+os.set_blocking = functools.partial(lambda real, fd, blocks: real(fd, True), os.set_blocking)
+busy, port, cmd = sys.argv[1], sys.argv[2], sys.argv[3:]
+with jail.Sandbox(network=["127.0.0.1:" + port]) as other:
+    with jail.Sandbox(network=["127.0.0.1:" + busy]) as box:
+        process = box.popen([*cmd, busy], stdout=jail.PIPE)
+        print(process.stdout.readline(), flush=True)
+        print(other.run([*cmd, port]).exit_code, process.poll(), flush=True)
+    print("closed", other.run([*cmd, port]).exit_code, flush=True)
+"""
+    call = "s = socket.socket(); s.connect(('127.0.0.1', P)); sys.exit(0 if s.recv(9) == b'hello' else 1)"
+    cmd = [*python, f"import socket, sys; P = int(sys.argv[1]); print(flush=True); {call}"]
+    one = harness(source + start, str(full.getsockname()[1]), str(server), *cmd, **options)
+    one.await_line()
+
+    assert "0 None" == one.await_line()
+    assert "closed 0" == one.await_line()

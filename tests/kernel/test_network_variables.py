@@ -771,6 +771,7 @@ def test_address_that_was_left(is_connected, expected):
         stranger.bind(program.getsockname())
 
         def begin():
+            door.await_one()
             (program if is_connected else stranger).connect(door.place)
             door.expect(program)
 
