@@ -16,17 +16,26 @@
 
 #define BULK 65536 /* bytes at once, from which on a pipe is worth its calls */
 
-/* One, by way of a buffer.  Bytes; 0: the end; or -errno. `come`: as many were there. */
+/* What send(2) and splice(2) to a socket say when it takes no more, apart from nothing having come. */
+static ssize_t given(ssize_t n)
+{
+	if (n >= 0)
+		return n;
+	return errno == EAGAIN ? -EXFULL : -errno;
+}
+
+/* One, by way of a buffer.  Bytes; 0: the end; -EXFULL; or -errno. `come`: as many were there. */
 ssize_t jail_piece_copy(char *buffer, size_t len, int from, int to, uint32_t *come)
 {
 	ssize_t n = recv(from, buffer, len, MSG_PEEK | MSG_DONTWAIT);
 
 	*come = n > 0 ? (uint32_t)n : 0;
-	if (n > 0)
-		n = send(to, buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+	n = given(send(to, buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL));
 	if (n > 0 && recv(from, NULL, (size_t)n, MSG_TRUNC | MSG_DONTWAIT) != n)
 		return -EPROTO;
-	return n < 0 ? -errno : n;
+	return n;
 }
 
 /* An empty one for a pair; NULL: all of them are others', or there is no descriptor left. */
@@ -59,7 +68,7 @@ static void give_back(struct jail_pipe *pipe)
 /*
  * What has come, or what is in there still, to the other side.  Both are
  * O_NONBLOCK, by which splice(2) goes with sockets.  Bytes; 0: the end of what
- * comes; or -errno, -EAGAIN for not now.
+ * comes; -EXFULL; or -errno.
  */
 static ssize_t move_by_pipe(struct jail_pipe *pipe, int from, int to, uint32_t *come)
 {
@@ -72,10 +81,10 @@ static ssize_t move_by_pipe(struct jail_pipe *pipe, int from, int to, uint32_t *
 			return n < 0 ? -errno : 0;
 		pipe->held = *come = (uint32_t)n;
 	}
-	n = splice(pipe->fds[0], NULL, to, NULL, pipe->held, SPLICE_F_NONBLOCK);
-	if (n <= 0)
-		return n < 0 ? -errno : -EPROTO;
-	pipe->held -= (uint32_t)n;
+	n = given(splice(pipe->fds[0], NULL, to, NULL, pipe->held, SPLICE_F_NONBLOCK));
+	if (n == 0)
+		return -EPROTO;
+	pipe->held -= n > 0 ? (uint32_t)n : 0;
 	return n;
 }
 
@@ -91,7 +100,8 @@ static void mark_bulk(struct jail_pair *pair, int direction, int is_bulk)
 }
 
 /*
- * One, in one direction.  Bytes; 0: the end; or -errno.
+ * One, in one direction.  Bytes; 0: the end; -EAGAIN: nothing has come;
+ * -EXFULL: the other side takes no more; or another -errno.
  *
  * What splice(2) finds nothing of may still be there: it stops before a byte
  * that is urgent, and says so as if nothing had come, or as the end.

@@ -25,8 +25,9 @@
 #define EVENTS_MAX 256
 #define ROUNDS 16 /* of a buffer each, before others have their turn */
 #define BOTH 3U
-#define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
-#define ORDERS UINT64_MAX /* among events: not of a pair */
+#define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET) /* room wakes nobody before it is wanted */
+#define SIDE 32 /* bit of an event's data: below it is the pair's number */
+#define ORDERS UINT64_MAX
 
 static uint64_t now_ns(void)
 {
@@ -45,7 +46,8 @@ static int report(const struct jail_traffic *traffic, uint32_t number)
 static int control(const struct jail_traffic *traffic, uint32_t number, int side, int op,
 		   uint32_t events)
 {
-	struct epoll_event event = { .events = events, .data.u64 = number };
+	struct epoll_event event = { .events = events,
+				     .data.u64 = number | (uint64_t)side << SIDE };
 
 	return epoll_ctl(traffic->epoll_fd, op, traffic->pairs[number].fds[side], &event) < 0 ?
 		       -errno :
@@ -97,6 +99,18 @@ static int count(struct jail_account *account, struct jail_pair *pair, int direc
 	return !account->most || n + other <= account->most;
 }
 
+/* A side takes no more.  It says so when it does, and at once if it does by now: a MOD looks again. */
+static int await_room(const struct jail_traffic *traffic, struct jail_pair *pair, int side)
+{
+	uint32_t bit = 1U << side;
+
+	if (pair->full & bit)
+		return 0;
+	pair->full |= bit;
+	return control(traffic, (uint32_t)(pair - traffic->pairs), side, EPOLL_CTL_MOD,
+		       EVENTS | EPOLLOUT);
+}
+
 /* As much as goes, in one direction.  0: no more for now; 1: there is more; or -errno. */
 static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direction)
 {
@@ -107,10 +121,13 @@ static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direct
 
 		if (n == 0) {
 			pair->ended |= 1U << direction;
-			if (shutdown(pair->fds[!direction], SHUT_WR) < 0 && errno != ENOTCONN)
+			if (pair->ended != BOTH && shutdown(pair->fds[!direction], SHUT_WR) < 0 &&
+			    errno != ENOTCONN)
 				return -errno;
 			return 0;
 		}
+		if (n == -EXFULL)
+			return await_room(traffic, pair, !direction);
 		if (n < 0)
 			return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
 		if (!count(account, pair, direction, (uint64_t)n))
@@ -119,19 +136,16 @@ static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direct
 	return 1;
 }
 
-/* Both directions, as far as they go. */
-static void serve(struct jail_traffic *traffic, uint32_t number)
+/* One bit of `directions` for each that may have something to move: as far as it goes. */
+static void serve(struct jail_traffic *traffic, uint32_t number, uint32_t directions)
 {
 	struct jail_pair *pair = &traffic->pairs[number];
 	uint64_t before = pair->moved[0] + pair->moved[1];
 	int r = 0;
 
-	if (!__atomic_load_n(&pair->is_begun, __ATOMIC_ACQUIRE))
-		return; /* not yet; or not any more, since it ended among the events before this one */
+	directions &= ~(pair->ended | (pair->is_held ? 1U : 0));
 	for (int direction = 0; direction < 2 && r >= 0; direction++) {
-		int more = pair->ended >> direction & 1 || (!direction && pair->is_held) ?
-				   0 :
-				   move(traffic, pair, direction);
+		int more = directions >> direction & 1 ? move(traffic, pair, direction) : 0;
 
 		r = more < 0 ? more : r | more;
 	}
@@ -141,6 +155,26 @@ static void serve(struct jail_traffic *traffic, uint32_t number)
 		finish(traffic, number, r < 0 ? -r : 0);
 	else if (r > 0)
 		queue(traffic, number);
+}
+
+/* Of a side: something has come there, or it takes what comes from the other. */
+static void serve_event(struct jail_traffic *traffic, const struct epoll_event *event)
+{
+	uint32_t number = (uint32_t)event->data.u64, side = (uint32_t)(event->data.u64 >> SIDE);
+	struct jail_pair *pair = &traffic->pairs[number];
+	uint32_t directions = event->events & EPOLLIN ? 1U << side : 0;
+
+	if (event->events & EPOLLOUT)
+		directions |= 1U << !side;
+	if (event->events & ~(uint32_t)(EPOLLIN | EPOLLOUT)) /* an end, or an error */
+		directions = BOTH;
+	if (!__atomic_load_n(&pair->is_begun, __ATOMIC_SEQ_CST)) {
+		__atomic_store_n(&pair->is_early, 1, __ATOMIC_SEQ_CST);
+		if (!__atomic_load_n(&pair->is_begun, __ATOMIC_SEQ_CST))
+			return; /* or not any more, since it ended among the events before this one */
+		directions = BOTH;
+	}
+	serve(traffic, number, directions);
 }
 
 static int serve_queue(struct jail_traffic *traffic)
@@ -156,7 +190,7 @@ static int serve_queue(struct jail_traffic *traffic)
 		if (traffic->pairs[number].fds[0] < 0)
 			r = report(traffic, number);
 		else
-			serve(traffic, number);
+			serve(traffic, number, BOTH);
 		number = next;
 	}
 	return r;
@@ -174,8 +208,8 @@ static int move_first(struct jail_traffic *traffic, struct jail_pair *pair)
 
 /*
  * In the network thread: a pair that is filled in is the mover's from now on.
- * A first event comes for what has already come.  0; or -errno, and it is to be
- * cut.
+ * A first event comes for what has already come.  0; 1: it is to be served; or
+ * -errno, and it is to be cut.
  *
  * Both descriptors are known to epoll(7) before any event counts: one of the
  * first could have the second closed, and its number be somebody else's by
@@ -190,11 +224,9 @@ int jail_traffic_add(struct jail_traffic *traffic, uint32_t number)
 	if (!pair->is_held && !move_first(traffic, pair))
 		r = -EDQUOT;
 	for (int side = 1; side >= 0 && r == 0; side--)
-		r = control(traffic, number, side, EPOLL_CTL_ADD, EPOLLET);
-	__atomic_store_n(&pair->is_begun, 1, __ATOMIC_RELEASE);
-	for (int side = 1; side >= 0 && r == 0; side--)
-		r = control(traffic, number, side, EPOLL_CTL_MOD, EVENTS);
-	return r == -ENOENT || r == -EBADF ? 0 : r;
+		r = control(traffic, number, side, EPOLL_CTL_ADD, EVENTS);
+	__atomic_store_n(&pair->is_begun, 1, __ATOMIC_SEQ_CST);
+	return r < 0 ? r : !!__atomic_load_n(&pair->is_early, __ATOMIC_SEQ_CST);
 }
 
 /* 1: to stop; 0; or -errno. */
@@ -216,10 +248,11 @@ static int obey(struct jail_traffic *traffic)
 			continue;
 		if (orders[i].kind == JAIL_ORDER_CUT) {
 			finish(traffic, orders[i].pair, ECANCELED);
-		} else if (orders[i].kind == JAIL_ORDER_OPEN) {
-			pair->is_held = 0;
-			serve(traffic, orders[i].pair);
+			continue;
 		}
+		if (orders[i].kind == JAIL_ORDER_OPEN)
+			pair->is_held = 0;
+		serve(traffic, orders[i].pair, BOTH);
 	}
 	return 0;
 }
@@ -247,7 +280,7 @@ int jail_traffic_run(struct jail_traffic *traffic)
 			if (events[i].data.u64 == ORDERS)
 				r = obey(traffic);
 			else
-				serve(traffic, (uint32_t)events[i].data.u64);
+				serve_event(traffic, &events[i]);
 		if (r == 0)
 			r = serve_queue(traffic);
 	}

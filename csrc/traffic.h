@@ -8,7 +8,8 @@
 enum jail_order_kind {
 	JAIL_ORDER_OPEN = 1, /* what it holds back may be read */
 	JAIL_ORDER_CUT,	     /* end it, by RST */
-	JAIL_ORDER_STOP	     /* end all of them, and return */
+	JAIL_ORDER_STOP,     /* end all of them, and return */
+	JAIL_ORDER_SERVE     /* move what has come: an event was too early */
 };
 
 /* On the pipe to the mover.  Back comes the number of each pair that has ended. */
@@ -37,11 +38,13 @@ struct jail_pair {
 	uint32_t account;
 	uint32_t serial;
 	uint32_t is_begun; /* both of its fds are known to epoll(7) */
+	uint32_t is_early; /* an event came before that */
 	uint32_t is_held;  /* nothing is read from the program's yet */
 	uint32_t ended;	   /* one bit for each direction that has */
 	uint32_t is_queued;
 	uint32_t next; /* in the queue of those that have more to move */
 	uint32_t bulk; /* one bit for each direction in which much has come at once */
+	uint32_t full; /* one bit for each side that once took no more, and says when it does */
 	struct jail_pipe *pipes[2];
 	int32_t err; /* errno that ended it; 0: both sides have */
 	uint64_t moved[2];

@@ -13,7 +13,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from .address import parse_address
-from .asker import origin_of
+from .asker import Origin
 from .carried import Carried, Owner
 from .dial import Dial
 from .inward import InwardDial
@@ -38,6 +38,7 @@ class Connection(Carried):
         name: that its address stands for; None where the program has named an address.
         address: whom the program has connected to.
         port: there.
+        origin: where it comes from.
     """
 
     __slots__ = (
@@ -53,14 +54,20 @@ class Connection(Carried):
     )
 
     def __init__(
-        self, owner: Owner, sock: socket.socket, name: str | None, address: Address, port: int
+        self,
+        owner: Owner,
+        sock: socket.socket,
+        name: str | None,
+        address: Address,
+        port: int,
+        origin: Origin | None,
     ) -> None:
         super().__init__(owner, sock)
         self.name = name
         self.address = address
         self.port = port
         self.rule: Rule | None = None
-        self._origin = origin_of(sock)
+        self._origin = origin
         self._reached: Address | None = None
         self._is_this_host = False
         self._is_tunnelled = False

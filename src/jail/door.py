@@ -47,6 +47,7 @@ class Door:
     def __init__(self, reactor: Reactor, admit: Callable[[socket.socket], object]) -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
             sock.bind((_LOOPBACK, 0))
             sock.listen(_BACKLOG)
         except OSError as exc:

@@ -12,6 +12,7 @@ import time
 import typing
 
 from .address import parse_address
+from .asker import origin_of
 from .carried import Owner
 from .connection import Connection
 from .forward import ESTABLISHED, HEAD_BYTES_MAX, BadRequestError, Request, read_request, render_answer
@@ -53,7 +54,7 @@ class Forwarded(Connection):
 
     def __init__(self, owner: ProxyOwner, sock: socket.socket) -> None:
         address, port = PROXY
-        super().__init__(owner, sock, None, parse_address(address), port)
+        super().__init__(owner, sock, None, parse_address(address), port, origin_of(sock))
         self._proxy = owner
         self._at = time.monotonic()
         self._head = b""

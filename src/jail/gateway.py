@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .address import parse_address
 from .allowance import IDLE_SECONDS, GatewayLimits, Outside, connections_max
-from .asker import Askers, Origin
+from .asker import Askers, Origin, origin_of
 from .carried import Carried
 from .connection import Connection
 from .datagram import Flows
@@ -187,6 +187,7 @@ class Gateway:
         if sock.type == socket.SOCK_DGRAM:
             self._flows.take(sock)
             return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
         listener = Listener(self.reactor, sock)
         self._listeners.add(listener)
         listener.open(lambda conn: self._begin(conn, port))
@@ -280,17 +281,16 @@ class Gateway:
     # Connections.
 
     def _begin(self, sock: socket.socket, port: int) -> None:
-        try:
-            text = sock.getsockname()[0]
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:
+        origin = origin_of(sock)
+        if origin is None:
             sock.close()
             return
+        text, _ = origin.remote
         if self.has_proxy and (text, port) == PROXY:
             self.forward(sock)
             return
         address = parse_address(text.partition("%")[0])
-        self._begin_one(Connection(self, sock, self.name_of(text), address, port))
+        self._begin_one(Connection(self, sock, self.name_of(text), address, port, origin))
 
     def forward(self, sock: socket.socket) -> None:
         """

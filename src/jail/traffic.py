@@ -28,7 +28,7 @@ PAIRS_MAX = 8192  # of a harness; a report of each, 4 bytes, fits into a pipe at
 _ACCOUNTS_MAX = 4096
 _BUFFER_BYTES = 1 << 17
 
-_OPEN, _CUT, _STOP = 1, 2, 3  # enum jail_order_kind
+_OPEN, _CUT, _STOP, _SERVE = 1, 2, 3, 4  # enum jail_order_kind
 _ORDER = struct.Struct("=III")
 _REPORT = struct.Struct("=I")
 
@@ -148,11 +148,12 @@ class Traffic:
         pair = self._pairs[number]
         pair.fds = [program.detach(), other.detach()]
         pair.account, pair.is_held, pair.ended, pair.err = account.number, is_held, 0, 0
+        pair.full = pair.is_early = 0
         pair.serial = (pair.serial + 1) & 0xFFFF_FFFF
         pair.moved[0] = pair.moved[1] = 0
         self._on_end[number] = on_end
-        if _core.lib.jail_traffic_add(self._mover, number) < 0:
-            self._order(_CUT, number)
+        if added := _core.lib.jail_traffic_add(self._mover, number):
+            self._order(_SERVE if added > 0 else _CUT, number)
         return number
 
     def release(self, number: int) -> None:
