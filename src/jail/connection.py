@@ -8,7 +8,6 @@ rules have allowed it, and then exactly the address that was judged.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import TYPE_CHECKING
 
@@ -150,14 +149,12 @@ class Connection(Carried):
         if other is None:
             self.lose(None)
             return
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(other.close)
-            verdict = self._judge_other(other)
-            if verdict is None or not verdict.allowed or not self._open_way(other):
-                self.lose(verdict if verdict and not verdict.allowed else None)
-                return
-            other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            on_failure.pop_all()
+        verdict = self._judge_other(other)
+        if verdict is None or not verdict.allowed or not self._open_way(other):
+            other.close()
+            self.lose(verdict if verdict and not verdict.allowed else None)
+            return
+        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.name is not None and self._is_sniffed():
             self._sniff(self.name, other)
         else:
