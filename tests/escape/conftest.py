@@ -17,6 +17,7 @@ import pytest
 
 from escape.harness import ACT, PYTHON
 from escape.verdicts import Unpromised
+from escape.world import World
 
 HARNESS = Path(__file__).with_name("harness.py")
 REQUIRED = frozenset(filter(None, os.environ.get("JAIL_REQUIRE", "").split(",")))
@@ -225,3 +226,13 @@ def opened():
     Opens a file for the length of a with statement.
     """
     return _opened
+
+
+@pytest.fixture
+def world():
+    """
+    The servers and the resolver.
+    """
+    world = World()
+    yield world
+    world.close()

@@ -11,7 +11,7 @@ import pytest
 
 import jail
 from escape.harness import ACT, PYTHON
-from escape.test_network import World, attempt
+from escape.test_network import attempt
 from jail.rule import PROXY
 
 pytestmark = pytest.mark.needs("userns", "netns")
@@ -30,16 +30,6 @@ def say(*pieces):
     return got
 def status(answer): return int(answer[9:12] or 0) if answer.startswith(b"HTTP/1.1 ") else 0
 """
-
-
-@pytest.fixture
-def world():
-    """
-    The servers and the resolver.
-    """
-    world = World()
-    yield world
-    world.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 import jail
 from kernel.panes import Pane
+from kernel.servers import Greeter, serving
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 
@@ -330,3 +331,12 @@ def pane(at_pane):
     Runs ``jail`` with some arguments in a pane of its own.
     """
     return lambda *args: at_pane(sys.executable, "-m", "jail", *args)
+
+
+@pytest.fixture
+def web():
+    """
+    The port of an HTTP server on the host's loopback that says hello.
+    """
+    with serving(Greeter, joins=True) as port:
+        yield port
