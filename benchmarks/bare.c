@@ -53,7 +53,9 @@ static int live(struct bare *bare)
 	struct jail_state state = { .scratch = -1,
 				    .root = -1,
 				    .ruleset = -1,
-				    .watch = { .proc = -1, .disk = -1, .loadavg = -1 } };
+				    .sockets = -1,
+				    .watch = { .proc = -1, .disk = -1, .loadavg = -1 },
+				    .covers = { .proc = -1, .mounts = -1 } };
 	long a[5] = { CLONE_VM | CLONE_VFORK | SIGCHLD, (long)(stack + sizeof(stack)) };
 	struct jail_event fault = { 0 };
 	struct jail_ops ops;
@@ -62,6 +64,7 @@ static int live(struct bare *bare)
 
 	if (r == 0) {
 		state.data = ops.data;
+		state.setup = ops.setup;
 		r = run_ops(&state, ops.setup, ops.setup_ops, &fault);
 	}
 	if (r == 0)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from contender import TRUE, Contender, Setting, SkippedError, timed
 from jail.ops import Op, OpKind
-from jail.plan import Tier
+from jail.tier import Tier
 from jail.view import is_below
 
 __all__ = ["bubblewrap"]

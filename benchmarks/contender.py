@@ -65,7 +65,7 @@ def describe_setting() -> Setting:
     """
     policy = jail.load_policy("default")
     plan, view = make_plan(policy)
-    return Setting(plan, build_environment(policy, jail.probe(), view, os.environ), view.directory)
+    return Setting(plan, build_environment(policy, jail.probe(), view, os.environ, None), view.directory)
 
 
 def timed(act: Callable[[], int]) -> int:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from contender import TRUE, Contender, Setting, SkippedError
 from jail.command import Exec
-from jail.plan import Tier
 from jail.spawn import INIT_PATH
+from jail.tier import Tier
 from jail.wire import encode_plan
 
 __all__ = ["floors"]

@@ -102,6 +102,8 @@ def _jail(host: str) -> Callable[[int, int], Any]:
                 [*_PYTHON, host, str(echo), str(bulk)], stdin=jail.PIPE, stdout=jail.PIPE, text=True
             ) as process,
         ):
+            assert process.stdin
+            assert process.stdout
             yield Client(process.stdin, process.stdout)
             process.kill()
 

@@ -176,6 +176,8 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to put every single sample")
     arguments = parser.parse_args()
+    if arguments.n < 2:
+        parser.error(f"--n {arguments.n}: there is no p99 of fewer than 2 runs")
     machine = describe_machine(arguments.n, arguments.pause)
     with ExitStack() as always:
         found = enlist(always, describe_setting())

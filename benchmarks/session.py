@@ -170,6 +170,8 @@ def main() -> None:
     if arguments.work is not None:
         work(arguments.work)
         return
+    if arguments.n < 2:
+        parser.error(f"--n {arguments.n}: there is no p99 of fewer than 2 runs")
     machine = describe_machine(arguments.n, 0.0)
     with ExitStack() as always:
         harnesses = {gib: Harness(gib) for gib in (SMALL, arguments.gib)}
