@@ -121,8 +121,7 @@ static int move(struct jail_traffic *traffic, struct jail_pair *pair, int direct
 
 		if (n == 0) {
 			pair->ended |= 1U << direction;
-			if (pair->ended != BOTH && shutdown(pair->fds[!direction], SHUT_WR) < 0 &&
-			    errno != ENOTCONN)
+			if (shutdown(pair->fds[!direction], SHUT_WR) < 0 && errno != ENOTCONN)
 				return -errno;
 			return 0;
 		}

@@ -61,12 +61,16 @@ class Origin(NamedTuple):
     remote: tuple[str, int]
 
 
-def origin_of(sock: socket.socket) -> Origin | None:
+def origin_of(sock: socket.socket, accepted_at: tuple[str, int] | None = None) -> Origin | None:
     """
     That of an accepted connection; None where it is gone.
+
+    Args:
+        sock: that was accepted.
+        accepted_at: its name, if that is known.
     """
     try:
-        return Origin("tcp", sock.getpeername()[:2], sock.getsockname()[:2])
+        return Origin("tcp", sock.getpeername()[:2], accepted_at or sock.getsockname()[:2])
     except OSError:
         return None
 

@@ -280,38 +280,63 @@ class Broker:
                 return errno.EALREADY
             held.waiting[call.id] = self._limit(held, call.id)
             return None
-        if held.target is None and self._is_to_proxy(target) and self.door:
-            self.door.await_one()
         self._try(_Attempt(inode, held, target, call.id, blocks))
         return None
 
     def _try(self, attempt: _Attempt) -> None:
-        self.reactor.unwatch(attempt.held.sock.fileno())
-        attempt.held.trying = attempt
-        tried = functools.partial(self._tried, attempt)
-        self._connector.connect(attempt.held.sock, attempt.target.tuple, tried)
+        """
+        Raises:
+            OSError: it cannot be tried now.
+        """
+        held, door = attempt.held, self._door_of(attempt)
+        self.reactor.unwatch(held.sock.fileno())
+        self._connector.connect(held.sock, attempt.target.tuple, functools.partial(self._tried, attempt))
+        held.trying = attempt
+        if door:
+            door.await_one()
+
+    def _door_of(self, attempt: _Attempt) -> Door | None:
+        """
+        Where it is a way to the proxy that begins.
+        """
+        return self.door if attempt.held.target is None and self._is_to_proxy(attempt.target) else None
 
     def _tried(self, attempt: _Attempt, error: int) -> None:
-        held, caller = attempt.held, attempt.caller
-        held.trying = None
-        if held.target is None and self._is_to_proxy(attempt.target) and self.door:
-            self.door.expect(held.sock if error in (0, errno.EINPROGRESS) else None)
+        attempt.held.trying = None
         if self._listener < 0:
             return
-        if error in _ON_ITS_WAY:
-            self._await(attempt.inode, held, attempt.target)
-            if caller is not None and not attempt.blocks:
-                answer(self._listener, caller, error)
-            elif caller is not None:
-                held.waiting[caller] = self._limit(held, caller)
+        try:
+            self._conclude(attempt, error)
+        except BaseException:
+            self._tell(attempt, errno.EIO)  # an error of our own: a program is not to hang for it
+            raise
+
+    def _conclude(self, attempt: _Attempt, error: int) -> None:
+        held, caller = attempt.held, attempt.caller
+        if door := self._door_of(attempt):
+            door.expect(held.sock if error in (0, errno.EINPROGRESS) else None)
+        if error not in _ON_ITS_WAY:
+            is_told = self._tell(attempt, error)
+            if error in (0, errno.EISCONN):
+                self._let_go(attempt.inode, is_told=is_told)
             return
-        callers = [] if caller is None else [caller]
-        told = [call_id for call_id in (*callers, *held.waiting) if is_waiting(self._listener, call_id)]
-        self._stop_waiting(held)
-        if error in (0, errno.EISCONN):
-            self._let_go(attempt.inode, is_told=bool(told))
+        self._await(attempt.inode, held, attempt.target)
+        if caller is not None and not attempt.blocks:
+            answer(self._listener, caller, error)
+        elif caller is not None:
+            held.waiting[caller] = self._limit(held, caller)
+
+    def _tell(self, attempt: _Attempt, error: int) -> bool:
+        """
+        Answer all that wait for it; False where nobody does any more.
+        """
+        callers = [] if attempt.caller is None else [attempt.caller]
+        callers += attempt.held.waiting
+        self._stop_waiting(attempt.held)
+        told = [call_id for call_id in callers if is_waiting(self._listener, call_id)]
         for call_id in told:
             answer(self._listener, call_id, error)
+        return bool(told)
 
     def _await(self, inode: int, held: _Held, target: Target) -> None:
         held.target = target
@@ -355,7 +380,7 @@ class Broker:
             self._let_go(inode, is_told=False)
 
     def _let_go(self, inode: int, *, is_told: bool) -> None:
-        self._held.pop(inode).sock.close()
+        self._connector.drop(self._held.pop(inode).sock)
         if len(self._connected) >= _CONNECTED_MAX:
             self._connected.pop(next(iter(self._connected)))
         self._connected[inode] = is_told
@@ -379,19 +404,22 @@ class Broker:
         """
         if not self._is_closed:
             self._is_closed = True
-            self.reactor.call(self._close)
-            leave(self._traffic)
+            try:
+                self.reactor.call(self._close)
+                self._connector.join()
+            finally:
+                leave(self._traffic)
 
     def _close(self) -> None:
         self._handoff.close()
         self._stop_listening()
-        self._connector.close()
         if self.door:
             self.door.close()
         for held in self._held.values():
             self._stop_waiting(held)
-            held.sock.close()
+            self._connector.drop(held.sock)
         self._held.clear()
+        self._connector.close()
 
     def forget(self) -> None:
         """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .address import parse_address
 from .asker import Origin
-from .carried import Carried, Owner
+from .carried import RESET, Carried, Owner
 from .dial import Dial
 from .inward import InwardDial
 from .network import Verdict, judge, judge_this_host, prevented, refused
@@ -228,6 +228,7 @@ class Connection(Carried):
         try:
             verdict = sniffer.listen(self._sock, other)
         except OSError:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             other.close()
             self.lose(None)
             return
@@ -241,7 +242,7 @@ class Connection(Carried):
 
     def _wait(self, sniffer: Sniffer, other: socket.socket) -> None:
         try:
-            sniffer.copy(self._sock, other)
+            sniffer.wait(self._sock, other, self._sniffed)
         except OSError:
             other.close()
             self.lose(
@@ -249,8 +250,7 @@ class Connection(Carried):
             )
             return
         self._sniffer = sniffer
-        if self._hand_over(other, is_held=True):
-            sniffer.wait(self._sniffed)
+        self._hand_over(other, is_held=True)
 
     def _sniffed(self, verdict: Verdict | None) -> None:
         sniffer, self._sniffer = self._sniffer, None

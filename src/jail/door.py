@@ -10,6 +10,7 @@ thread.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Callable
@@ -85,7 +86,7 @@ class Door:
             self._note(sock)
         unknown, self._unknown = self._unknown, []
         for one in unknown:
-            self._enter(one)
+            self._reactor.submit(functools.partial(self._enter, one))  # each by itself: one may fail
 
     def _note(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):  # no descriptor is left: he is reset

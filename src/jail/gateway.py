@@ -281,15 +281,17 @@ class Gateway:
     # Connections.
 
     def _begin(self, sock: socket.socket, port: int) -> None:
-        origin = origin_of(sock)
-        if origin is None:
+        try:
+            local = sock.getsockname()[:2]
+        except OSError:
             sock.close()
             return
-        text, _ = origin.remote
+        text, _ = local
         if self.has_proxy and (text, port) == PROXY:
             self.forward(sock)
             return
         address = parse_address(text.partition("%")[0])
+        origin = origin_of(sock, local)
         self._begin_one(Connection(self, sock, self.name_of(text), address, port, origin))
 
     def forward(self, sock: socket.socket) -> None:
@@ -393,10 +395,12 @@ class Gateway:
         """
         if not self._is_closed:
             self._is_closed = True
-            self.reactor.call(self._close)
-            if threading.current_thread() is not self.reactor.thread:
-                self._ended.wait(_END_SECONDS)
-            leave(self.traffic)
+            try:
+                self.reactor.call(self._close)
+                if threading.current_thread() is not self.reactor.thread:
+                    self._ended.wait(_END_SECONDS)
+            finally:
+                leave(self.traffic)
 
     def forget(self) -> None:
         """

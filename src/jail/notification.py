@@ -37,6 +37,7 @@ _ADDFD = struct.Struct("=QIIII")
 _RECEIVE, _SEND, _IS_VALID, _ADD = 0xC050_2100, 0xC018_2101, 0x4008_2102, 0x4018_2103
 _ADDFD_FLAG_SEND = 2  # the descriptor is the call's result: Linux 5.14
 
+_FLOW_LABEL = 0xFFFFF  # what of sin6_flowinfo is the label; Python takes nothing else
 _IN6_BYTES = 24  # SIN6_LEN_RFC2133: without a scope
 _BYTES: dict[int, int] = {socket.AF_INET: 16, socket.AF_INET6: _IN6_BYTES}
 _IN6 = struct.Struct("!2xHI16s")
@@ -202,4 +203,4 @@ def parse_target(data: bytes) -> Target:
     port, flow, packed = _IN6.unpack(data[:_IN6_BYTES])
     scope = int.from_bytes(data[_IN6_BYTES : _IN6_BYTES + 4], "little")  # alone in the order of the host
     text = socket.inet_ntop(family, packed)
-    return Target(family, _UNSPECIFIED.get(text, text), port, flow, scope)
+    return Target(family, _UNSPECIFIED.get(text, text), port, flow & _FLOW_LABEL, scope)

@@ -111,10 +111,13 @@ class Reactor:
     def watch(self, fd: int, events: int, serve: Callable[[], object]) -> None:
         """
         Call `serve` each time that `fd` is ready for `events`, or once for each change with `EDGE`.
+
+        Raises:
+            OSError: the kernel has no room for it.
         """
+        self._epoll.register(fd, events)
         self._serve[fd] = serve
         self._fresh.add(fd)
-        self._epoll.register(fd, events)
 
     def unwatch(self, fd: int) -> None:
         """
@@ -140,16 +143,16 @@ class Reactor:
                     if fd == self._wake:
                         os.eventfd_read(fd)
                     elif fd not in self._fresh and (serve := self._serve.get(fd)):
-                        self._guard(serve)
+                        self.guard(serve)
                 while self._submitted:
-                    self._guard(self._submitted.popleft())
+                    self.guard(self._submitted.popleft())
                 self._pass()
         finally:
             self.close()
 
-    def _guard(self, call: Callable[[], object]) -> None:
+    def guard(self, call: Callable[[], object]) -> None:
         """
-        Nobody waits for what is served here, so nobody can be told what went wrong but the log.
+        Call it. Nobody waits for what is served here, so nobody can be told what went wrong but the log.
         """
         try:
             call()
@@ -166,7 +169,7 @@ class Reactor:
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
-                self._guard(timer.call)
+                self.guard(timer.call)
 
     def close(self) -> None:
         """

@@ -73,7 +73,7 @@ class Sniffer:
         self._rest = b""  # of what was said: it may be passed on, and was not yet
         self._verdict: Verdict | None = None
         self._heard_at = 0.0  # of time.monotonic: when there were bytes that do not tell yet
-        self._copies: tuple[socket.socket, ...] = ()
+        self._copies: list[socket.socket] = []
         self._on_end: OnEnd | None = None
         self.size = 0
 
@@ -108,25 +108,23 @@ class Sniffer:
                 return False
         return True
 
-    def copy(self, program: socket.socket, other: socket.socket) -> None:
+    def wait(self, program: socket.socket, other: socket.socket, on_end: OnEnd) -> None:
         """
-        Keep copies of both, which will be the mover's.
+        Go on with copies of both, which will be the mover's, until there is a verdict; and call back with it once.
 
         Raises:
-            OSError: no descriptor is left.
-        """
-        ours = program.dup()
-        try:
-            self._copies = ours, other.dup()
-        except OSError:
-            ours.close()
-            raise
-
-    def wait(self, on_end: OnEnd) -> None:
-        """
-        Go on with the copies until there is a verdict, and call back with it once.
+            OSError: no descriptor is left, or no room to watch one.
         """
         self._on_end = on_end
+        try:
+            self._copies.append(program.dup())
+            self._copies.append(other.dup())
+            self._watch()
+        except OSError:
+            self.close()
+            raise
+
+    def _watch(self) -> None:
         program, other = self._copies
         if self._verdict is None:
             self._reactor.watch(program.fileno(), READ | EDGE, self._hear)
@@ -136,17 +134,18 @@ class Sniffer:
     def _hear(self) -> None:
         if not self._copies:
             return
+        program, other = self._copies
         was_known = self._verdict is not None
         try:
-            verdict = self.listen(*self._copies)
+            verdict = self.listen(program, other)
+            if verdict is None and self._verdict is not None and not was_known:
+                self._reactor.unwatch(program.fileno())
+                self._watch()
         except OSError:
             self._end(None)
-            return
-        if verdict is not None:
-            self._end(verdict)
-        elif self._verdict is not None and not was_known:
-            self._reactor.unwatch(self._copies[0].fileno())
-            self._reactor.watch(self._copies[1].fileno(), WRITE, self._hear)
+        else:
+            if verdict is not None:
+                self._end(verdict)
 
     def _end(self, verdict: Verdict | None) -> None:
         on_end, self._on_end = self._on_end, None
@@ -179,4 +178,4 @@ class Sniffer:
         """
         for sock in self._copies:
             sock.close()
-        self._copies = ()
+        self._copies.clear()

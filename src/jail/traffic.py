@@ -183,7 +183,7 @@ class Traffic:
         for (number,) in _REPORT.iter_unpack(reports):
             on_end = self._on_end.pop(number)
             self._free_pairs.append(number)
-            on_end()
+            self.reactor.guard(on_end)
 
     def end(self) -> None:
         """

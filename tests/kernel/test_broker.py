@@ -7,6 +7,7 @@ Servers are on the host's loopback, which is the sandbox's, too.
 
 import contextlib
 import errno
+import functools
 import http.server
 import json
 import shutil
@@ -17,6 +18,8 @@ import threading
 
 import pytest
 
+from jail.connector import Connector
+from jail.reactor import Reactor
 from kernel.servers import full_server
 
 pytestmark = pytest.mark.needs("landlock_abi_6", "libseccomp", "seccomp_notify")
@@ -554,3 +557,31 @@ with jail.Sandbox(network=["127.0.0.1:" + port]) as other:
 
     assert "0 None" == one.await_line()
     assert "closed 0" == one.await_line()
+
+
+def test_connector():
+    """
+    Each call has its answer, whatever becomes of it; and what the thread was given is closed when it has ended.
+    """
+    reactor, errors, told = Reactor("jail-test"), [], threading.Semaphore(0)
+
+    def on_error(error):
+        errors.append(error)
+        told.release()
+
+    connector = Connector(reactor)
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        where = listener.getsockname()[:2]
+        socks = [socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(3)]
+        socks[1].close()
+        for sock, address in zip(socks, [(*where, 1 << 20, 0), where, where], strict=True):
+            reactor.call(functools.partial(connector.connect, sock, address, on_error))
+            assert told.acquire(timeout=30)
+    reactor.call(lambda: [connector.drop(sock) for sock in socks])
+    reactor.call(connector.close)
+    connector.join()
+    reactor.stop()
+
+    assert [errno.EIO, errno.EBADF, errno.EINPROGRESS] == errors
+    assert [-1] * 3 == [sock.fileno() for sock in socks]
+    assert [] == [thread.name for thread in threading.enumerate() if thread.name == "jail-connect"]

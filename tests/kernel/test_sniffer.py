@@ -96,7 +96,7 @@ def wait_for(reactor, program, other, greeter):
         verdicts.append(verdict)
         told.set()
 
-    reactor.call(lambda: (greeter.copy(program, other), greeter.wait(on_end)))
+    reactor.call(lambda: greeter.wait(program, other, on_end))
     return told, verdicts
 
 

@@ -87,7 +87,9 @@ def inet(text, port):
 
 def inet6(text, port, scope=b""):
     packed = socket.inet_pton(socket.AF_INET6, text)
-    return struct.pack("=H", INET6) + struct.pack("!HI", port, 7) + packed + scope
+    return (
+        struct.pack("=H", INET6) + struct.pack("!HI", port, 0xFFF00007) + packed + scope
+    )  # no more than 20 bits are the label
 
 
 @pytest.mark.parametrize(
