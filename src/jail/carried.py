@@ -21,9 +21,18 @@ from .stock import Stock
 from .traffic import Account, Traffic
 from .tunnel import Tunnel, Upstream
 
-__all__ = ["RESET", "Carried", "Owner"]
+__all__ = ["Carried", "Owner", "reset"]
 
-RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
+_RESET = struct.pack("=ii", 1, 0)  # struct linger of socket(7): close(2) sends RST
+
+
+def reset(sock: socket.socket) -> None:
+    """
+    Close it by RST.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
 
 
 class Owner(Protocol):
@@ -97,9 +106,7 @@ class Carried:
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._sock.close()
+        reset(self._sock)
         self._ended()
 
     def sweep(self, now: float, idle_seconds: float) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .address import parse_address
 from .asker import Origin
-from .carried import RESET, Carried, Owner
+from .carried import Carried, Owner, reset
 from .dial import Dial
 from .inward import InwardDial
 from .network import Verdict, judge, judge_this_host, prevented, refused
@@ -228,8 +228,7 @@ class Connection(Carried):
         try:
             verdict = sniffer.listen(self._sock, other)
         except OSError:
-            other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            other.close()
+            reset(other)
             self.lose(None)
             return
         if verdict is None:

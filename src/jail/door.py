@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 
 from .address import meant, parse_address
-from .carried import RESET
+from .carried import reset
 from .errors import SetupError
 from .listener import Listener
 from .reactor import Reactor
@@ -105,9 +105,7 @@ class Door:
         if self._awaited and len(self._unknown) < _COMING_MAX:
             self._unknown.append(sock)
             return
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        sock.close()
+        reset(sock)
 
     def _is_expected(self, sock: socket.socket) -> bool:
         """
